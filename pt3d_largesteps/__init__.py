@@ -1,0 +1,41 @@
+"""Large steps in inverse rendering of geometry, for PyTorch3D.
+
+    from pt3d_largesteps import LargeSteps, UniformAdam
+
+    steps = LargeSteps(meshes, lambda_=19.0)
+    optimizer = UniformAdam(steps.parameters(), lr=3e-2)
+    loss = any_loss(steps())            # steps() is a Meshes
+
+The renderers are in ``pt3d_largesteps.renderers``, the solvers in ``pt3d_largesteps.solvers``, and the measures of a
+result in ``pt3d_largesteps.metrics``.
+"""
+
+try:
+    import pytorch3d as _pytorch3d  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "pt3d_largesteps needs PyTorch3D, which is not installed here: see"
+        " https://github.com/facebookresearch/pytorch3d/blob/main/INSTALL.md, or take a prebuilt wheel that fits your torch,"
+        ' such as "pip install torch==2.11.0 easypytorch3d==0.7.9.post1"'
+    ) from error
+
+from pt3d_largesteps.laplacian import combinatorial_laplacian, cotangent_laplacian
+from pt3d_largesteps.optim import UniformAdam
+from pt3d_largesteps.parameterization import LargeSteps, from_differential, to_differential
+from pt3d_largesteps.solvers import available_solvers
+from pt3d_largesteps.system import SystemMatrix, compute_matrix, lambda_from_alpha
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LargeSteps",
+    "SystemMatrix",
+    "UniformAdam",
+    "available_solvers",
+    "combinatorial_laplacian",
+    "compute_matrix",
+    "cotangent_laplacian",
+    "from_differential",
+    "lambda_from_alpha",
+    "to_differential",
+]

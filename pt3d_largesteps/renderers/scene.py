@@ -1,0 +1,83 @@
+"""A batch of meshes in front of its cameras, flattened to packed arrays over all images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pt3d_largesteps._checks import describe
+from pt3d_largesteps.renderers.projection import project_to_ndc
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Attributes:
+    num_images: N.
+    ndc: (P, 3), NDC x and y and view-space z of the vertices of all images; differentiable.
+    verts_index: (P,) int64, the packed vertex of the meshes behind each.
+    faces: (F, 3) int64 into ``ndc``.
+    face_to_image: (F,) int64.
+    edges: (E, 2) int64 into ``ndc``.
+    faces_to_edges: (F, 3) int64, the edge opposite each corner.
+    edge_to_image: (E,) int64.
+    """
+
+    num_images: int
+    ndc: Tensor
+    verts_index: Tensor
+    faces: Tensor
+    face_to_image: Tensor
+    edges: Tensor
+    faces_to_edges: Tensor
+    edge_to_image: Tensor
+
+
+def make_scene(meshes: Any, cameras: Any) -> Scene:
+    """Projects N meshes for N cameras, one mesh for all cameras, or all meshes for one camera."""
+    if not hasattr(meshes, "verts_packed"):
+        raise TypeError(f"meshes: expected Meshes, got {describe(meshes)}")
+    if not hasattr(cameras, "get_world_to_view_transform"):
+        raise TypeError(f"cameras: expected PyTorch3D cameras, got {describe(cameras)}")
+    num_meshes, num_cameras = len(meshes), len(cameras)
+    if num_meshes != num_cameras and 1 not in (num_meshes, num_cameras):
+        raise ValueError(f"cameras: expected 1 or {num_meshes} cameras for {num_meshes} meshes, got {num_cameras}")
+    if cameras.device != meshes.device:
+        raise ValueError(f"cameras: expected them on {meshes.device}, as the meshes, got cameras on {cameras.device}")
+    num_images = max(num_meshes, num_cameras)
+    if meshes.isempty():
+        return _empty_scene(num_images, meshes.device)
+    faces, edges = meshes.faces_packed(), meshes.edges_packed()
+    arrays = {"faces": faces, "edges": edges, "faces_to_edges": meshes.faces_packed_to_edges_packed()}
+    dtype = cameras.R.dtype
+    if num_meshes == 1:
+        num_verts = meshes.verts_packed().shape[0]
+        ndc = project_to_ndc(meshes.verts_packed()[None].to(dtype), cameras)
+        image = torch.arange(num_images, device=meshes.device)
+        sizes = {"faces": num_verts, "edges": num_verts, "faces_to_edges": edges.shape[0]}
+        arrays = {name: (array + image[:, None, None] * sizes[name]).flatten(0, 1) for name, array in arrays.items()}
+        return Scene(
+            num_images,
+            ndc.reshape(-1, 3),
+            torch.arange(num_verts, device=meshes.device).repeat(num_images),
+            face_to_image=image.repeat_interleave(faces.shape[0]),
+            edge_to_image=image.repeat_interleave(edges.shape[0]),
+            **arrays,
+        )
+    ndc = project_to_ndc(meshes.verts_padded().to(dtype), cameras).reshape(-1, 3)
+    return Scene(
+        num_images,
+        ndc.index_select(0, meshes.verts_padded_to_packed_idx()),
+        torch.arange(meshes.verts_packed().shape[0], device=meshes.device),
+        face_to_image=meshes.faces_packed_to_mesh_idx(),
+        edge_to_image=meshes.edges_packed_to_mesh_idx(),
+        **arrays,
+    )
+
+
+def _empty_scene(num_images: int, device: torch.device) -> Scene:
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    triples, pairs = none.view(0, 3), none.view(0, 2)
+    return Scene(num_images, triples.float(), none, triples, none, pairs, triples, none)

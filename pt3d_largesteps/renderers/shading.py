@@ -1,0 +1,114 @@
+"""Diffuse shading by an order-2 spherical-harmonics light, on vertex normals.
+
+Source: Ramamoorthi, Hanrahan, "An Efficient Representation for Irradiance Environment Maps", SIGGRAPH 2001: the
+irradiance of a distant light is, to within about 1%, a quadratic polynomial of the normal n,
+
+    E(n) = sum_lm A_l L_lm Y_lm(n),      A_0 = pi, A_1 = 2 pi / 3, A_2 = pi / 4        (their Eq. 8 and 9)
+
+with L_lm the coefficients of the radiance and Y_lm the real spherical harmonics, here in the order
+(0,0), (1,-1), (1,0), (1,1), (2,-2), (2,-1), (2,0), (2,1), (2,2), which is
+1, y, z, x, xy, yz, 3 z^2 - 1, xz, x^2 - y^2 up to constants.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pt3d_largesteps._checks import check_finite, describe
+
+_BAND_WEIGHTS = (math.pi, *(2 * math.pi / 3,) * 3, *(math.pi / 4,) * 5)  # A_l of the clamped cosine
+
+
+def spherical_harmonics(directions: Tensor) -> Tensor:
+    """The nine real spherical harmonics (..., 9) up to order 2 of unit vectors (..., 3)."""
+    x, y, z = directions.unbind(-1)
+    band0 = torch.full_like(x, 0.5 * math.sqrt(1 / math.pi))
+    c1 = math.sqrt(3 / (4 * math.pi))
+    c2 = 0.5 * math.sqrt(15 / math.pi)
+    c20 = 0.25 * math.sqrt(5 / math.pi)
+    band2 = (c2 * x * y, c2 * y * z, c20 * (3 * z * z - 1), c2 * x * z, 0.5 * c2 * (x * x - y * y))
+    return torch.stack([band0, c1 * y, c1 * z, c1 * x, *band2], dim=-1)
+
+
+class SphericalHarmonicsLight(nn.Module):
+    """A distant light given by nine coefficients per colour channel.
+
+    Args:
+        coefficients: radiance L_lm, (9, 3), in the order of this file; a buffer, moved by ``.to()``.
+
+    Raises:
+        ValueError: another shape, or coefficients that are NaN or infinite.
+
+    Example:
+        >>> light = SphericalHarmonicsLight.from_directions(directions, colors, ambient=0.4)
+        >>> shades = light(vertex_normals(verts, faces))    # (V, 3)
+    """
+
+    def __init__(self, coefficients: Tensor) -> None:
+        super().__init__()
+        if not isinstance(coefficients, Tensor) or coefficients.shape != (9, 3):
+            raise ValueError(f"coefficients: expected a tensor of shape (9, 3), got {describe(coefficients)}")
+        check_finite("coefficients", coefficients)
+        self.register_buffer("coefficients", coefficients.detach().clone())
+
+    @classmethod
+    def from_directions(cls, directions: Tensor, colors: Tensor, ambient: float = 0.0) -> SphericalHarmonicsLight:
+        """Directional lights, towards ``directions`` (K, 3), of irradiance ``colors`` (K, 3), and constant radiance."""
+        basis = spherical_harmonics(torch.nn.functional.normalize(directions, dim=1))  # (K, 9)
+        coefficients = basis.T @ colors  # a direction is a Dirac delta: its projection is the value of the basis
+        coefficients[0] += ambient * 2 * math.sqrt(math.pi)
+        return cls(coefficients)
+
+    @classmethod
+    def from_environment_map(cls, radiance: Tensor) -> SphericalHarmonicsLight:
+        """An equirectangular map (H, W, 3) of linear radiance; row 0 looks up (+y), the middle column along +z."""
+        if radiance.dim() != 3 or radiance.shape[2] != 3:
+            raise ValueError(f"radiance: expected an equirectangular map of shape (H, W, 3), got {describe(radiance)}")
+        height, width = radiance.shape[:2]
+        theta = (torch.arange(height).to(radiance) + 0.5) * (math.pi / height)  # (H,), from +y
+        phi = (torch.arange(width).to(radiance) + 0.5) * (2 * math.pi / width) - math.pi  # (W,), around y, from +z
+        sin = theta.sin()[:, None].expand(height, width)
+        directions = torch.stack(
+            [sin * phi.sin(), theta.cos()[:, None].expand(height, width), sin * phi.cos()], dim=-1
+        )  # (H, W, 3)
+        solid_angle = sin * (math.pi / height) * (2 * math.pi / width)  # (H, W)
+        weighted = spherical_harmonics(directions) * solid_angle[..., None]
+        return cls(torch.einsum("hwk,hwc->kc", weighted, radiance))
+
+    @classmethod
+    def default(cls) -> SphericalHarmonicsLight:
+        """Six soft coloured lights: every normal gets a colour of its own, none is dark."""
+        directions = torch.tensor(
+            [[1.0, 0.6, 0.5], [-1.0, 0.4, 0.3], [0.1, 1.0, 0.2], [0.0, -1.0, 0.3], [0.3, 0.2, -1.0], [0.0, 0.3, 1.0]]
+        )
+        colors = torch.tensor(
+            [[0.9, 0.45, 0.25], [0.2, 0.45, 0.9], [0.5, 0.7, 0.45], [0.45, 0.2, 0.4], [0.7, 0.55, 0.2], [0.35, 0.4, 0.4]]
+        )
+        return cls.from_directions(directions, colors * math.pi / 2, ambient=0.35)
+
+    def forward(self, normals: Tensor) -> Tensor:
+        """Reflected radiance (V, 3) of a white diffuse surface: E(n) / pi, for unit normals (V, 3)."""
+        weights = self.coefficients.new_tensor(_BAND_WEIGHTS)[:, None] / math.pi
+        return spherical_harmonics(normals) @ (weights * self.coefficients).to(normals)
+
+
+def vertex_normals(verts: Tensor, faces: Tensor) -> Tensor:
+    """Unit vertex normals (V, 3): the sum of the face normals weighted by area, zero where that sum vanishes.
+
+    As ``Meshes.verts_normals_packed``, which however is cached in the ``Meshes`` (a second backward pass fails) and
+    shrinks where the triangles are small (edges below about 1e-3).
+
+    Args:
+        verts: packed (V, 3).
+        faces: packed (F, 3).
+    """
+    corners = verts.index_select(0, faces.flatten()).view(-1, 3, 3)
+    face_normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # (F, 3)
+    total = torch.zeros_like(verts)
+    for corner in faces.unbind(1):
+        total = total.index_add(0, corner, face_normals)
+    length = total.norm(dim=1, keepdim=True)
+    return total / torch.where(length > 0, length, 1)

@@ -1,0 +1,14 @@
+"""Solvers of M x = b for a :class:`~pt3d_largesteps.SystemMatrix`, behind one protocol.
+
+    "cholespy"            sparse Cholesky factorisation through the cholespy package, if it is installed
+    "conjugate_gradient"  preconditioned conjugate gradients; needs nothing but torch
+    "auto"                the best that is present
+
+:func:`solve` is differentiable, with respect to b and to the matrix's values, as often as one likes.
+"""
+
+from pt3d_largesteps.solvers.base import Solver, available_solvers, solver_for
+from pt3d_largesteps.solvers.conjugate_gradient import ConjugateGradientSolver, ConvergenceError
+from pt3d_largesteps.solvers.differentiable import solve
+
+__all__ = ["ConjugateGradientSolver", "ConvergenceError", "Solver", "available_solvers", "solve", "solver_for"]

@@ -1,0 +1,96 @@
+"""What a solver is, and how one is chosen by name and kept with its matrix."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from pt3d_largesteps._checks import describe
+from pt3d_largesteps.system import SystemMatrix
+
+
+class Solver(Protocol):
+    """Solves M x = b for one matrix; made by calling a factory with a :class:`SystemMatrix`.
+
+    A solver keeps the tensors of the matrix that it needs, never the matrix itself: the matrix keeps the solver.
+    """
+
+    def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
+        """x = M^-1 rhs for a contiguous rhs (V, k) without gradients, of the matrix's dtype and device.
+
+        ``direction`` numbers the passes of one differentiated solve (0 forward, 1 backward, 2 backward of the
+        backward, ...), whose right-hand sides resemble those of the same pass of the previous call: a solver that
+        starts from a guess keeps one per direction.
+        """
+        ...
+
+
+SolverFactory = Callable[[SystemMatrix], Solver]
+
+
+def _make_cholespy(matrix: SystemMatrix) -> Solver:
+    from pt3d_largesteps.solvers.cholespy import CholespySolver
+
+    return CholespySolver(matrix)
+
+
+def _make_conjugate_gradient(matrix: SystemMatrix) -> Solver:
+    from pt3d_largesteps.solvers.conjugate_gradient import ConjugateGradientSolver
+
+    return ConjugateGradientSolver(matrix)
+
+
+_MAX_KEPT = 4  # solvers per matrix: a factory made anew at every call must not fill the memory
+
+# From the best to the last resort: "auto" takes the first that is present.
+_FACTORIES: dict[str, SolverFactory] = {"cholespy": _make_cholespy, "conjugate_gradient": _make_conjugate_gradient}
+
+
+def available_solvers() -> list[str]:
+    """The names of the solvers that can be used here, the best first.
+
+    Example:
+        >>> available_solvers()
+        ['cholespy', 'conjugate_gradient']
+    """
+    return [name for name in _FACTORIES if name != "cholespy" or importlib.util.find_spec("cholespy")]
+
+
+def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> Solver:
+    """The solver of this name for this matrix, made at the first call and kept as long as the matrix lives.
+
+    Args:
+        matrix: symmetric positive definite.
+        solver: "auto", a name of :func:`available_solvers`, or a factory, such as
+            ``functools.partial(ConjugateGradientSolver, tolerance=1e-4)``.
+
+    Raises:
+        ValueError: an unknown name, or a matrix that is not positive definite.
+        ImportError: a solver whose package is not installed.
+
+    Example:
+        >>> solver_for(matrix) is solver_for(matrix)
+        True
+    """
+    check_solver(solver)
+    if solver == "auto":
+        solver = available_solvers()[0]
+    # An edit of the values in place makes a factorisation stale; the version counter of the tensor tells.
+    version = 0 if matrix.values.is_inference() else matrix.values._version
+    kept = matrix._solvers.get(solver)
+    if kept is None or kept[0] != version:
+        factory = _FACTORIES[solver] if isinstance(solver, str) else solver
+        matrix._solvers.pop(solver, None)  # frees its memory before the new one takes more
+        while len(matrix._solvers) >= _MAX_KEPT:
+            matrix._solvers.pop(next(iter(matrix._solvers)))
+        kept = matrix._solvers[solver] = (version, factory(matrix.detach()))
+    return kept[1]
+
+
+def check_solver(solver: str | SolverFactory) -> None:
+    """Raises unless ``solver`` is a known name or a callable."""
+    if solver != "auto" and solver not in _FACTORIES and not callable(solver):
+        raise ValueError(f"solver: expected one of {['auto', *_FACTORIES]} or a factory, got {describe(solver)}")
