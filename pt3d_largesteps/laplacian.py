@@ -24,6 +24,7 @@ References: [1] Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of G
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -123,8 +124,14 @@ def laplacian_from_edges(edges: Tensor, weights: Tensor, num_verts: int) -> Tens
     values = torch.cat([-weights, -weights, degree[diagonal]])
     order = torch.argsort(rows * num_verts + cols)
     indices = torch.stack([rows[order], cols[order]])
-    shape = (num_verts, num_verts)
-    return torch.sparse_coo_tensor(indices, values[order], shape, is_coalesced=True, check_invariants=True)
+    return coalesced_coo(indices, values[order], num_verts)
+
+
+def coalesced_coo(indices: Tensor, values: Tensor, size: int) -> Tensor:
+    """Sparse COO tensor (size, size) of sorted indices (2, nnz), without torch's warning about checks of its invariants."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.sparse_coo_tensor(indices, values, (size, size), is_coalesced=True, check_invariants=True)
 
 
 def packed_verts_faces(verts: Any, faces: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, check_number, describe
-from pt3d_largesteps.laplacian import combinatorial_laplacian, cotangent_laplacian, packed_verts_faces
+from pt3d_largesteps.laplacian import coalesced_coo, combinatorial_laplacian, cotangent_laplacian, packed_verts_faces
 
 DEFAULT_LAMBDA = 19.0  # the paper's choice for most of its experiments: alpha = 0.95
 LAPLACIANS = {"combinatorial": combinatorial_laplacian, "cotangent": cotangent_laplacian}
@@ -149,8 +149,7 @@ class SystemMatrix:
 
     def to_sparse_coo(self) -> Tensor:
         """Coalesced sparse COO tensor (V, V)."""
-        indices = torch.stack([self.row_indices, self.col_indices])
-        return torch.sparse_coo_tensor(indices, self.values, self.shape, is_coalesced=True, check_invariants=True)
+        return coalesced_coo(torch.stack([self.row_indices, self.col_indices]), self.values, self.shape[0])
 
     def to_dense(self) -> Tensor:
         """Dense tensor (V, V), for looking at small ones."""

@@ -87,7 +87,7 @@ class SphericalHarmonicsLight(nn.Module):
         colors = torch.tensor(
             [[0.9, 0.45, 0.25], [0.2, 0.45, 0.9], [0.5, 0.7, 0.45], [0.45, 0.2, 0.4], [0.7, 0.55, 0.2], [0.35, 0.4, 0.4]]
         )
-        return cls.from_directions(directions, colors * math.pi / 2, ambient=0.35)
+        return cls.from_directions(directions, colors * 0.45 * math.pi, ambient=0.25)
 
     def forward(self, normals: Tensor) -> Tensor:
         """Reflected radiance (V, 3) of a white diffuse surface: E(n) / pi, for unit normals (V, 3)."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import weakref
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,16 @@ from pt3d_largesteps._checks import check_finite, describe
 from pt3d_largesteps.system import SystemMatrix
 
 _CUDA_MAX_COLUMNS = 128  # a limit of cholespy's CUDA kernels
+
+
+_alive: weakref.WeakSet[CholespySolver] = weakref.WeakSet()
+
+
+@atexit.register
+def _release_factors() -> None:
+    """Frees what is left at exit: nanobind, under cholespy, complains of a leak if the interpreter goes first."""
+    for solver in list(_alive):
+        solver._factor = None
 
 
 class CholespySolver:
@@ -41,6 +54,7 @@ class CholespySolver:
                 matrix.values.detach().clone(),
                 cholespy.MatrixType.CSR,
             )
+            _alive.add(self)
         except ValueError as error:
             raise ValueError(
                 "matrix: expected a positive definite matrix; the likely cause is a Laplacian of your own with negative"

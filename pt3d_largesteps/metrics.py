@@ -1,0 +1,158 @@
+"""Measures of a reconstructed surface: distance, normals, silhouettes, self-intersections, flipped faces.
+
+Each takes ``Meshes`` and returns plain tensors on the CPU; none is differentiable. Distances are in the units of the
+vertices: put shapes into the unit ball before comparing numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch3d.ops import sample_points_from_meshes
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from pt3d_largesteps._checks import describe
+
+
+@dataclass(frozen=True)
+class SurfaceDistance:
+    """How far two surfaces are apart, by points sampled on both.
+
+    Attributes:
+        forward: mean squared distance from the points of the first surface to the nearest ones of the second.
+        backward: the same from the second to the first.
+        normal_consistency: mean of the cosine between the normals of nearest points, of both directions; 1 is best.
+    """
+
+    forward: float
+    backward: float
+    normal_consistency: float
+
+    @property
+    def chamfer(self) -> float:
+        """The sum of both directions, as ``pytorch3d.loss.chamfer_distance`` has it."""
+        return self.forward + self.backward
+
+
+def surface_distance(meshes: Any, reference: Any, num_samples: int = 10_000, seed: int = 0) -> SurfaceDistance:
+    """Chamfer distance and normal consistency of two meshes.
+
+    Points are sampled uniformly by area, those of the two meshes independently, so that the distance of a surface to
+    itself is not 0 but its sampling noise, about 2 area / (pi num_samples).
+
+    Args:
+        meshes, reference: ``Meshes`` of one mesh each.
+        num_samples: points on each surface.
+        seed: of the sampling; the global random state is left alone.
+
+    Raises:
+        ValueError: more than one mesh, or no faces.
+
+    Example:
+        >>> surface_distance(result, target).chamfer / surface_distance(target, target).chamfer
+    """
+    clouds = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name, mesh in (("meshes", meshes), ("reference", reference)):
+            _check_single(name, mesh)
+            points, normals = sample_points_from_meshes(mesh.cpu(), num_samples, return_normals=True)
+            clouds.append((points[0].detach().double().numpy(), normals[0].detach().double().numpy()))
+    directions = [_nearest(*clouds[0], *clouds[1]), _nearest(*clouds[1], *clouds[0])]
+    return SurfaceDistance(directions[0][0], directions[1][0], (directions[0][1] + directions[1][1]) / 2)
+
+
+def _nearest(points: np.ndarray, normals: np.ndarray, others: np.ndarray, other_normals: np.ndarray) -> tuple[float, float]:
+    distance, index = cKDTree(others).query(points)
+    return float(np.mean(distance**2)), float(np.mean(np.sum(normals * other_normals[index], axis=1)))
+
+
+def intersection_over_union(masks: Tensor, references: Tensor) -> Tensor:
+    """Intersection over union (N,) of pairs of silhouettes (N, H, W) or (N, H, W, 1); inside is above 1/2.
+
+    Two empty silhouettes agree: 1.
+
+    Example:
+        >>> intersection_over_union(renderer(result, cameras), renderer(target, cameras)).mean()
+    """
+    if masks.shape != references.shape or masks.dim() < 3:
+        raise ValueError(
+            f"masks: expected two equal shapes (N, H, W) or (N, H, W, 1), got {describe(masks)} and {describe(references)}"
+        )
+    a, b = (masks.detach() > 0.5).flatten(1), (references.detach() > 0.5).flatten(1)
+    union = (a | b).sum(1)
+    return torch.where(union > 0, (a & b).sum(1) / union.clamp_min(1), 1.0).cpu()
+
+
+def self_intersecting_faces(meshes: Any) -> Tensor:
+    """The fraction (N,) of the faces of each mesh that intersect another face of it, by exact predicates.
+
+    Faces that share an edge or a vertex count only where they meet elsewhere too. Needs libigl (``pip install libigl``).
+
+    Example:
+        >>> self_intersecting_faces(ico_sphere(2))
+        tensor([0.])
+    """
+    predicates = _import_igl("igl.predicates")
+    fractions = []
+    for verts, faces in _numpy_meshes(meshes):
+        pairs = predicates.find_self_intersections(verts, faces)[1] if len(faces) else faces
+        fractions.append(len(np.unique(pairs)) / max(len(faces), 1))
+    return torch.tensor(fractions)
+
+
+def flipped_faces(meshes: Any, reference: Any) -> Tensor:
+    """The fraction (N,) of the faces of each mesh that look the wrong way.
+
+    A face is flipped if its normal and that of the nearest face of the reference (nearest to its centroid) point into
+    opposite half-spaces. Needs libigl (``pip install libigl``).
+
+    Args:
+        meshes: ``Meshes``.
+        reference: ``Meshes`` of one mesh.
+    """
+    igl = _import_igl("igl")
+    _check_single("reference", reference)
+    (reference_verts, reference_faces), *_ = _numpy_meshes(reference)
+    reference_normals = _face_normals(reference_verts, reference_faces)
+    fractions = []
+    for verts, faces in _numpy_meshes(meshes):
+        if len(faces) == 0:
+            fractions.append(0.0)
+            continue
+        centroids = np.ascontiguousarray(verts[faces].mean(axis=1))
+        nearest = igl.point_mesh_squared_distance(centroids, reference_verts, reference_faces)[1]
+        cosine = np.sum(_face_normals(verts, faces) * reference_normals[nearest], axis=1)
+        fractions.append(float(np.mean(cosine < 0)))
+    return torch.tensor(fractions)
+
+
+def _face_normals(verts: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Not normalised: (F, 3)."""
+    corners = verts[faces]
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+
+def _numpy_meshes(meshes: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    pairs = zip(meshes.verts_list(), meshes.faces_list(), strict=True)
+    return [
+        (np.ascontiguousarray(v.detach().cpu().double().numpy()), np.ascontiguousarray(f.cpu().numpy())) for v, f in pairs
+    ]
+
+
+def _check_single(name: str, mesh: Any) -> None:
+    if not hasattr(mesh, "faces_list") or len(mesh) != 1 or len(mesh.faces_list()[0]) == 0:
+        raise ValueError(f"{name}: expected Meshes of one mesh with at least one face, got {describe(mesh)}")
+
+
+def _import_igl(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError("this measure needs libigl: pip install libigl") from error
