@@ -19,18 +19,19 @@ except ImportError as error:
         ' such as "pip install torch==2.11.0 easypytorch3d==0.7.9.post1"'
     ) from error
 
+from pt3d_largesteps._version import __version__
 from pt3d_largesteps.laplacian import combinatorial_laplacian, cotangent_laplacian
 from pt3d_largesteps.optim import UniformAdam
 from pt3d_largesteps.parameterization import LargeSteps, from_differential, to_differential
 from pt3d_largesteps.solvers import available_solvers
 from pt3d_largesteps.system import SystemMatrix, compute_matrix, lambda_from_alpha
 
-__version__ = "0.1.0"
 
 __all__ = [
     "LargeSteps",
     "SystemMatrix",
     "UniformAdam",
+    "__version__",
     "available_solvers",
     "combinatorial_laplacian",
     "compute_matrix",

@@ -73,6 +73,11 @@ class PyTorch3DRenderer:
         images = images.view(scene.num_images, *self.image_size, -1)
         return antialias(images, scene, visible, perspective, z_clip or 0.0) if self.antialiased else images
 
+    def visible_faces(self, meshes: Any, cameras: Any) -> VisibleFaces:
+        """The face that each pixel sees, by its index in the flattened scene: with one mesh, its packed faces per image."""
+        perspective = bool(cameras.is_perspective())
+        return self._visible_faces(make_scene(meshes, cameras), perspective, _z_clip(cameras, perspective))
+
     @torch.no_grad()
     def _visible_faces(self, scene: Scene, perspective: bool, z_clip: float | None) -> VisibleFaces:
         """Clipped faces stand for the faces that they were cut from."""

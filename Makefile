@@ -1,0 +1,48 @@
+# Each target does the whole set-up by itself, once: the environment .venv with torch, PyTorch3D and this package.
+#
+#   make demo    reconstructs a shape from pictures of it, into out/demo
+#   make test    runs the tests
+#
+# With an environment of your own: make demo VENV=path/to/it
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# PyTorch3D has no official wheel; these two are prebuilt and belong together.
+TORCH := torch==2.11.0
+PYTORCH3D := easypytorch3d==0.7.9.post1
+
+.PHONY: demo test test-all lint format setup clean
+
+demo: setup
+	$(BIN)/python examples/reconstruct.py --out out/demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-all: setup
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(READY)
+
+# Made again when the requirements change.
+$(READY): pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "PyTorch3D is prebuilt for Python 3.11; got " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) $(PYTORCH3D)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info

@@ -1,0 +1,88 @@
+"""What is measured of a reconstruction, as a flat dictionary and as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch3d.structures import Meshes
+from reconstruction.optimization import Run, Settings
+from reconstruction.views import fibonacci_cameras
+
+from pt3d_largesteps.metrics import flipped_faces, intersection_over_union, self_intersecting_faces, surface_distance
+from pt3d_largesteps.renderers import PyTorch3DRenderer
+
+HELD_OUT_VIEWS = 16
+HELD_OUT_RESOLUTION = 256
+HELD_OUT_TURN = 1.0  # radians; none of the held-out cameras is one of the given ones
+
+_LABELS = {
+    "method": "method",
+    "steps": "steps",
+    "vertices": "vertices",
+    "faces": "faces",
+    "chamfer": "chamfer distance (both ways)",
+    "chamfer_result_to_target": "  result to target",
+    "chamfer_target_to_result": "  target to result",
+    "chamfer_noise": "  target to itself (sampling noise)",
+    "chamfer_over_noise": "  chamfer / noise",
+    "normal_consistency": "normal consistency",
+    "normal_consistency_noise": "  target to itself",
+    "iou": f"IoU of silhouettes, {HELD_OUT_VIEWS} held-out views",
+    "self_intersecting_percent": "self-intersecting faces (%)",
+    "flipped_percent": "flipped faces (%)",
+    "final_loss": "loss (mean of the last 20 steps)",
+    "seconds_total": "seconds, all steps",
+    "seconds_per_step": "seconds per step",
+    "seconds_per_step_solve": "  solve",
+    "seconds_per_step_render": "  render and loss",
+    "seconds_per_step_optimizer": "  optimiser",
+    "seconds_remesh": "seconds, remeshing",
+}
+
+
+@torch.no_grad()
+def measure(run: Run, target: Meshes, settings: Settings) -> dict[str, Any]:
+    """Distances are squared, in units of the target's bounding sphere; 10,000 samples on each surface."""
+    result = run.meshes
+    distance, noise = surface_distance(result, target), surface_distance(target, target)
+    cameras = fibonacci_cameras(HELD_OUT_VIEWS, settings.device, turn=HELD_OUT_TURN)
+    silhouettes = PyTorch3DRenderer(HELD_OUT_RESOLUTION)
+    iou = intersection_over_union(silhouettes(result, cameras), silhouettes(target, cameras)).mean()
+    steps = len(run.losses)
+    seconds = run.seconds
+    in_steps = seconds["solve"] + seconds["render"] + seconds["optimizer"]
+    last = run.losses[-20:]
+    return {
+        "method": settings.method + (f", reg {settings.reg:g}" if settings.method == "laplacian" else ""),
+        "steps": steps,
+        "vertices": int(result.num_verts_per_mesh()[0]),
+        "faces": int(result.num_faces_per_mesh()[0]),
+        "chamfer": distance.chamfer,
+        "chamfer_result_to_target": distance.forward,
+        "chamfer_target_to_result": distance.backward,
+        "chamfer_noise": noise.chamfer,
+        "chamfer_over_noise": distance.chamfer / noise.chamfer,
+        "normal_consistency": distance.normal_consistency,
+        "normal_consistency_noise": noise.normal_consistency,
+        "iou": float(iou),
+        "self_intersecting_percent": 100 * float(self_intersecting_faces(result)[0]),
+        "flipped_percent": 100 * float(flipped_faces(result, target)[0]),
+        "final_loss": sum(last) / len(last) if last else None,
+        "seconds_total": in_steps + seconds["remesh"],
+        "seconds_per_step": in_steps / max(steps, 1),
+        "seconds_per_step_solve": seconds["solve"] / max(steps, 1),
+        "seconds_per_step_render": seconds["render"] / max(steps, 1),
+        "seconds_per_step_optimizer": seconds["optimizer"] / max(steps, 1),
+        "seconds_remesh": seconds["remesh"],
+        "interrupted": run.interrupted,
+    }
+
+
+def table(measures: dict[str, Any]) -> str:
+    """One line per number."""
+    lines = []
+    for key, label in _LABELS.items():
+        value = measures[key]
+        lines.append(f"{label:<40} {f'{value:.4g}' if isinstance(value, float) else value}")
+    return "\n".join(lines)
