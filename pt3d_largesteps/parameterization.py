@@ -64,7 +64,8 @@ class LargeSteps(nn.Module):
 
     Args:
         meshes: ``Meshes``, of one topology or of many, float32 or float64; empty meshes may be among them. Their
-            textures are kept by reference, so that they can be optimised too. No mesh reaches another.
+            textures stay on what comes back (the same object: to optimise them, set new ones at each step, as PyTorch3D's
+            tutorials do). No mesh reaches another.
         lambda_: strength of the smoothing, at least 0; 19 if ``alpha`` is not given either. The larger, the smoother
             the steps; typically 1 to 100.
         alpha: in [0, 1), instead of ``lambda_``: M = (1 - alpha) I + alpha L.

@@ -1,0 +1,302 @@
+"""LargeSteps on Meshes: what comes back, its gradients, and how the module lives among torch's."""
+
+import copy
+import io
+import math
+import pickle
+
+import pytest
+import torch
+from pytorch3d.loss import mesh_edge_loss, mesh_laplacian_smoothing, mesh_normal_consistency
+from pytorch3d.renderer import TexturesUV, TexturesVertex
+from pytorch3d.structures import Meshes, join_meshes_as_batch
+from pytorch3d.utils import ico_sphere
+from shapes import empty, grid, ragged, shapes
+
+from pt3d_largesteps import (
+    LargeSteps,
+    UniformAdam,
+    available_solvers,
+    compute_matrix,
+    cotangent_laplacian,
+    from_differential,
+    to_differential,
+)
+from pt3d_largesteps.solvers import ConjugateGradientSolver
+
+EVERY_SOLVER = pytest.mark.parametrize("solver", available_solvers())
+
+
+def as_double(meshes: Meshes) -> Meshes:
+    return Meshes([v.double() for v in meshes.verts_list()], meshes.faces_list())
+
+
+@EVERY_SOLVER
+@pytest.mark.parametrize("name", list(shapes()))
+def test_the_meshes_come_back(name, solver):
+    meshes = shapes()[name]
+    result = LargeSteps(meshes, solver=solver)()
+    assert len(result) == len(meshes)
+    torch.testing.assert_close(result.verts_packed(), meshes.verts_packed(), rtol=1e-4, atol=1e-5)
+    assert torch.equal(result.faces_packed(), meshes.faces_packed())
+    for given, returned in zip(meshes.verts_list(), result.verts_list(), strict=True):
+        torch.testing.assert_close(returned, given, rtol=1e-4, atol=1e-5)
+    for given, returned in zip(meshes.faces_list(), result.faces_list(), strict=True):
+        assert torch.equal(given, returned)
+
+
+def test_one_parameter_and_its_value():
+    meshes = ragged()
+    steps = LargeSteps(meshes, lambda_=5.0)
+    assert [name for name, _ in steps.named_parameters()] == ["u"]
+    torch.testing.assert_close(steps.u, compute_matrix(meshes, lambda_=5.0) @ meshes.verts_packed())
+
+
+@pytest.mark.parametrize("columns", [(), (1,), (3,), (7,)])
+def test_functions_on_any_channels(columns):
+    matrix = compute_matrix(ico_sphere(2))
+    colors = torch.rand(162, *columns)
+    u = to_differential(matrix, colors)
+    torch.testing.assert_close(from_differential(matrix, u), colors, rtol=1e-4, atol=1e-5)
+
+
+@EVERY_SOLVER
+def test_gradient_is_a_solve_with_the_same_matrix(solver):
+    steps = LargeSteps(ico_sphere(2), solver=solver)
+    weight = torch.randn(162, 3)
+    (steps().verts_packed() * weight).sum().backward()
+    expected = torch.linalg.solve(steps.matrix.to_dense(), weight)
+    torch.testing.assert_close(steps.u.grad, expected, rtol=1e-4, atol=1e-5)
+
+
+@EVERY_SOLVER
+def test_gradcheck_through_the_meshes(solver):
+    meshes = as_double(join_meshes_as_batch([ico_sphere(0), grid(2, 3), ico_sphere(0)]))
+    steps = LargeSteps(meshes, lambda_=0.7, solver=solver)
+
+    def padded(u):
+        return torch.func.functional_call(steps, {"u": u}, ()).verts_padded()
+
+    assert torch.autograd.gradcheck(padded, steps.u)
+    assert torch.autograd.gradgradcheck(padded, steps.u)
+
+
+def test_losses_of_pytorch3d_on_a_ragged_batch():
+    steps = LargeSteps(ragged())
+    meshes = steps()
+    loss = mesh_edge_loss(meshes) + mesh_normal_consistency(meshes) + mesh_laplacian_smoothing(meshes)
+    loss.backward()
+    assert torch.isfinite(steps.u.grad).all()
+    assert steps.u.grad.abs().max() > 0
+
+
+def test_empty_meshes_in_the_batch_keep_their_places():
+    batch = join_meshes_as_batch([empty(), ico_sphere(1), empty(), grid()])
+    result = LargeSteps(batch)()
+    assert result.num_verts_per_mesh().tolist() == [0, 42, 0, 20]
+
+
+def test_a_mesh_without_faces_stays_where_it_is():
+    points = Meshes([torch.rand(4, 3), ico_sphere(0).verts_packed()], [torch.zeros(0, 3, dtype=torch.int64), ico_sphere(0).faces_packed()])
+    result = LargeSteps(points)()
+    torch.testing.assert_close(result.verts_list()[0], points.verts_list()[0])
+
+
+def test_a_batch_of_empty_meshes():
+    steps = LargeSteps(join_meshes_as_batch([empty(), empty()]))
+    assert len(steps()) == 2
+    assert steps().isempty()
+
+
+class TestMeshesThatComeBack:
+    def test_topology_is_found_once(self, monkeypatch):
+        first, second = (LargeSteps(ragged())() for _ in range(2))
+        calls = []
+        monkeypatch.setattr(torch, "unique", lambda *args, **kwargs: calls.append(args))
+        assert len(first.edges_packed()) == len(second.edges_packed()) > 0
+        assert not calls
+
+    def test_the_given_meshes_are_not_touched(self):
+        meshes = ico_sphere(1)
+        before = meshes.verts_packed().clone()
+        steps = LargeSteps(meshes)
+        with torch.no_grad():
+            steps.u.add_(1.0)
+        steps()
+        assert torch.equal(meshes.verts_packed(), before)
+        meshes.verts_packed().zero_()
+        assert steps().verts_packed().abs().max() > 0
+
+    def test_vertex_colours_can_be_optimised_along(self):
+        colors = torch.rand(1, 42, 3, requires_grad=True)
+        steps = LargeSteps(ico_sphere(1))
+        optimizer = torch.optim.SGD([colors], lr=1.0)
+        for _ in range(2):
+            meshes = steps()
+            meshes.textures = TexturesVertex(colors)  # as PyTorch3D's tutorials do, at each step
+            before = colors.detach().clone()
+            optimizer.zero_grad()
+            meshes.textures.verts_features_packed().square().sum().backward()
+            optimizer.step()
+            torch.testing.assert_close(colors, -before)  # x - 2 x
+
+    def test_gradients_reach_the_given_textures(self):
+        colors = torch.rand(1, 42, 3, requires_grad=True)
+        sphere = ico_sphere(1)
+        steps = LargeSteps(Meshes(sphere.verts_list(), sphere.faces_list(), TexturesVertex(colors)))
+        steps().textures.verts_features_packed().sum().backward()
+        assert torch.equal(colors.grad, torch.ones_like(colors))
+
+    def test_uv_textures_stay(self):
+        sphere = ico_sphere(1)
+        image = torch.rand(1, 8, 8, 3)
+        textures = TexturesUV(image, [sphere.faces_packed()], [torch.rand(42, 2)])
+        meshes = Meshes(sphere.verts_list(), sphere.faces_list(), textures)
+        assert LargeSteps(meshes)().textures is textures
+
+    def test_two_backward_passes_through_two_meshes(self):
+        steps = LargeSteps(ico_sphere(1))
+        for _ in range(2):
+            steps().verts_normals_packed().sum().backward()
+
+
+class TestModule:
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda steps: pickle.loads(pickle.dumps(steps))])
+    def test_copies_live_on_their_own(self, copied):
+        steps = LargeSteps(ragged())
+        steps().verts_packed().sum().backward()
+        other = copied(steps)
+        torch.testing.assert_close(other().verts_packed(), steps().verts_packed())
+        with torch.no_grad():
+            other.u.zero_()
+        assert steps.u.abs().max() > 0
+        other().verts_packed().sum().backward()
+
+    def test_state_dict_round_trip(self):
+        steps, other = LargeSteps(ragged()), LargeSteps(ragged())
+        with torch.no_grad():
+            steps.u.add_(torch.randn_like(steps.u))
+        file = io.BytesIO()
+        torch.save(steps.state_dict(), file)
+        file.seek(0)
+        other.load_state_dict(torch.load(file, weights_only=True))
+        assert torch.equal(other().verts_packed(), steps().verts_packed())
+
+    @pytest.mark.parametrize(
+        ("other", "message"),
+        [
+            (lambda: LargeSteps(ico_sphere(2), lambda_=5.0), "got another lambda or another Laplacian"),
+            (lambda: LargeSteps(ico_sphere(2), laplacian="cotangent"), "got another lambda or another Laplacian"),
+            (lambda: LargeSteps(ico_sphere(2).extend(1).scale_verts(2.0), alpha=0.5), "got another lambda"),
+        ],
+    )
+    def test_the_state_of_another_matrix_is_refused(self, other, message):
+        with pytest.raises(ValueError, match=f"state_dict: .*{message}"):
+            other().load_state_dict(LargeSteps(ico_sphere(2)).state_dict())
+
+    def test_the_state_of_another_topology_is_refused(self):
+        sphere = ico_sphere(1)
+        faces = sphere.faces_packed().clone()
+        faces[faces == 0], faces[faces == 41] = -1, 0
+        faces[faces == -1] = 41
+        renamed = Meshes(sphere.verts_list(), [faces])
+        with pytest.raises(ValueError, match="state_dict: expected the state of meshes with the same faces"):
+            LargeSteps(renamed).load_state_dict(LargeSteps(sphere).state_dict())
+
+    def test_double_and_back(self):
+        steps = LargeSteps(ragged())
+        steps.double()
+        assert steps.u.dtype == steps.matrix.dtype == steps().verts_packed().dtype == torch.float64
+        steps().verts_packed().sum().backward()
+        steps.float()
+        assert steps().verts_packed().dtype == torch.float32
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+    def test_to_another_device_takes_everything_along(self):
+        steps = LargeSteps(ragged(), solver="conjugate_gradient").to("cuda")
+        assert steps.u.device == steps.matrix.device == steps().device == torch.device("cuda", 0)
+        torch.testing.assert_close(steps().verts_packed().cpu(), ragged().verts_packed(), rtol=1e-4, atol=1e-4)
+
+    def test_inside_another_module(self):
+        modules = torch.nn.ModuleList([LargeSteps(ico_sphere(1)), LargeSteps(ragged())])
+        assert len(list(modules.parameters())) == 2
+        modules.load_state_dict(modules.state_dict())
+
+    def test_float64_meshes(self):
+        steps = LargeSteps(as_double(ragged()))
+        assert steps().verts_padded().dtype == torch.float64
+
+    def test_repr(self):
+        assert repr(LargeSteps(ragged())) == "LargeSteps(meshes=3, verts=116, lambda_=19, laplacian=combinatorial, solver=auto)"
+        assert "alpha=0.95" in repr(LargeSteps(ragged(), alpha=0.95, laplacian=cotangent_laplacian(ragged())))
+
+    def test_a_solver_with_options(self):
+        import functools
+
+        steps = LargeSteps(ico_sphere(1), solver=functools.partial(ConjugateGradientSolver, tolerance=1e-3))
+        torch.testing.assert_close(steps().verts_packed(), ico_sphere(1).verts_packed(), rtol=0, atol=1e-1)
+
+
+class TestSetVerts:
+    @pytest.mark.parametrize("as_meshes", [False, True])
+    def test_new_positions(self, as_meshes):
+        batch = ragged()
+        steps = LargeSteps(batch)
+        parameter = steps.u
+        moved = batch.offset_verts(torch.randn(116, 3))
+        steps.set_verts(moved if as_meshes else moved.verts_packed())
+        assert steps.u is parameter
+        torch.testing.assert_close(steps().verts_packed(), moved.verts_packed(), rtol=1e-4, atol=1e-4)
+
+    def test_errors(self):
+        steps = LargeSteps(ico_sphere(1))
+        with pytest.raises(ValueError, match=r"verts: expected packed positions of shape \(42, 3\), got"):
+            steps.set_verts(torch.zeros(41, 3))
+        with pytest.raises(ValueError, match="verts: expected Meshes with the same faces"):
+            steps.set_verts(ragged())
+        with pytest.raises(ValueError, match=r"verts: expected finite positions, got .* at vertex 3 of mesh 0"):
+            steps.set_verts(torch.zeros(42, 3).index_fill(0, torch.tensor(3), math.inf))
+        with pytest.raises(TypeError, match="verts: expected a real floating-point dtype"):
+            steps.set_verts(torch.zeros(42, 3, dtype=torch.int64))
+
+
+class TestErrors:
+    def test_what_is_no_meshes(self):
+        with pytest.raises(TypeError, match=r"meshes: expected pytorch3d.structures.Meshes, got a tensor of shape \(4, 3\)"):
+            LargeSteps(torch.zeros(4, 3))
+
+    def test_positions_that_are_not_finite(self):
+        batch = ragged()
+        offset = torch.zeros(116, 3)
+        offset[42 + 5, 1] = math.nan
+        with pytest.raises(ValueError, match=r"meshes: expected finite positions, got .*nan.* at vertex 5 of mesh 1"):
+            LargeSteps(batch.offset_verts(offset))
+
+    def test_alpha_in_the_place_of_lambda_is_a_lambda(self):
+        assert "lambda_=0.95" in repr(LargeSteps(ico_sphere(0), 0.95))
+
+    def test_both(self):
+        with pytest.raises(ValueError, match="alpha: expected lambda_ or alpha, not both"):
+            LargeSteps(ico_sphere(0), 19.0, alpha=0.95)
+
+    def test_an_unknown_solver_at_once(self):
+        with pytest.raises(ValueError, match="solver: expected one of"):
+            LargeSteps(ico_sphere(0), solver="lu")
+
+    def test_functions_want_a_system_matrix(self):
+        for function in (to_differential, from_differential):
+            with pytest.raises(TypeError, match="matrix: expected a SystemMatrix"):
+                function(torch.eye(12), torch.zeros(12, 3))
+
+
+def test_large_steps_are_smooth_where_plain_steps_are_not():
+    """One step along the gradient of a loss that pulls a single vertex: the whole surface follows, or a spike grows."""
+    sphere = ico_sphere(3)
+    steps = LargeSteps(sphere, lambda_=19.0)
+    optimizer = UniformAdam(steps.parameters(), lr=1.0)
+    (-steps().verts_packed()[0, 0]).backward()
+    optimizer.step()
+    moved = (steps().verts_packed() - sphere.verts_packed()).detach()[:, 0]
+    neighbours = compute_matrix(sphere).to_dense()[0].nonzero().squeeze(1)
+    assert moved[0] > 0
+    assert (moved[neighbours] > 0.5 * moved[0]).all()

@@ -1,0 +1,330 @@
+"""Solvers against scipy, their gradients, what is kept and what is made again, and what they refuse."""
+
+import copy
+import functools
+import gc
+import math
+import pickle
+import weakref
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch3d.utils import ico_sphere
+from shapes import ragged, real_mesh, shapes, with_isolated_vertices
+
+from pt3d_largesteps import SystemMatrix, available_solvers, compute_matrix
+from pt3d_largesteps.laplacian import laplacian_from_edges
+from pt3d_largesteps.solvers import ConjugateGradientSolver, ConvergenceError, solve, solver_for
+
+EVERY_SOLVER = pytest.mark.parametrize("solver", available_solvers())
+
+
+def scipy_solve(matrix: SystemMatrix, rhs: torch.Tensor) -> torch.Tensor:
+    """In float64, by SuperLU."""
+    csc = scipy.sparse.csr_matrix((matrix.values.double(), matrix.col_indices, matrix.crow_indices), shape=matrix.shape).tocsc()
+    return torch.from_numpy(np.asarray(scipy.sparse.linalg.splu(csc).solve(rhs.double().numpy())))
+
+
+def double_matrix(meshes, **kwargs) -> SystemMatrix:
+    return compute_matrix(meshes.verts_packed().double(), meshes.faces_packed(), **kwargs)
+
+
+def test_both_solvers_are_here():
+    # cholespy is among the requirements of the tests; without it half of them would test nothing
+    assert available_solvers() == ["cholespy", "conjugate_gradient"]
+
+
+@EVERY_SOLVER
+@pytest.mark.parametrize("laplacian", ["combinatorial", "cotangent"])
+@pytest.mark.parametrize("name", [name for name in shapes() if name != "empty"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-10)])
+def test_against_scipy(solver, laplacian, name, dtype, tolerance):
+    meshes = shapes()[name]
+    lambda_ = 1.0 if name == "degenerate" else 19.0  # degenerate cotangents are as large as 1 / sqrt(eps)
+    matrix = compute_matrix(meshes.verts_packed().to(dtype), meshes.faces_packed(), lambda_=lambda_, laplacian=laplacian)
+    rhs = torch.randn(matrix.shape[0], 3, dtype=dtype)
+    solution = solve(matrix, rhs, solver)
+    error = (solution.double() - scipy_solve(matrix, rhs)).abs().max()
+    assert error <= tolerance * rhs.abs().max() * (100 if name == "degenerate" else 1)
+
+
+@EVERY_SOLVER
+@pytest.mark.parametrize("lambda_", [0.0, 1e-3, 1.0, 99.0, 999.0])
+def test_solve_undoes_the_product(solver, lambda_):
+    matrix = double_matrix(ico_sphere(3), lambda_=lambda_)
+    x = torch.randn(642, 3, dtype=torch.float64)
+    torch.testing.assert_close(solve(matrix, matrix @ x, solver), x, rtol=1e-8, atol=1e-8)
+
+
+@EVERY_SOLVER
+@pytest.mark.parametrize("shape", [(42,), (42, 1), (42, 3), (42, 200), (42, 0)])
+def test_any_number_of_columns(solver, shape):
+    matrix = compute_matrix(ico_sphere(1))
+    rhs = torch.randn(shape)
+    solution = solve(matrix, rhs, solver)
+    assert solution.shape == rhs.shape
+    torch.testing.assert_close(matrix @ solution, rhs, rtol=1e-4, atol=1e-4)
+
+
+@EVERY_SOLVER
+def test_columns_do_not_reach_each_other(solver):
+    matrix = double_matrix(ico_sphere(2))
+    rhs = torch.randn(162, 4, dtype=torch.float64) * torch.tensor([1.0, 1e-6, 1e6, 0.0]).double()
+    together = solve(matrix, rhs, solver)
+    for k in range(4):
+        alone = solve(matrix, rhs[:, k], functools.partial(ConjugateGradientSolver) if "gradient" in solver else solver)
+        torch.testing.assert_close(together[:, k], alone, rtol=1e-8, atol=1e-300)
+
+
+@EVERY_SOLVER
+def test_gradients(solver):
+    pattern = double_matrix(ico_sphere(0), lambda_=0.7)
+    rhs = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
+    # The solvers read the values as those of a symmetric matrix: perturb them symmetrically, through edge weights.
+    edges = torch.stack([pattern.row_indices, pattern.col_indices], dim=1)
+    edges = edges[edges[:, 0] < edges[:, 1]]
+    weights = torch.rand(len(edges), dtype=torch.float64).add(0.5).requires_grad_()
+
+    def solution(weights, rhs):
+        matrix = SystemMatrix.from_laplacian(laplacian_from_edges(edges, weights, 12), lambda_=0.7)
+        return solve(matrix, rhs, solver)
+
+    assert torch.autograd.gradcheck(solution, (weights, rhs))
+    assert torch.autograd.gradgradcheck(solution, (weights, rhs))
+
+
+@EVERY_SOLVER
+def test_third_derivative(solver):
+    matrix = double_matrix(ico_sphere(0), lambda_=0.7)
+    u = torch.randn(12, 1, dtype=torch.float64, requires_grad=True)
+    derivative = solve(matrix, u, solver).pow(4).sum()
+    for _ in range(3):
+        (derivative,) = torch.autograd.grad(derivative.sum(), u, create_graph=True)
+    # The Hessian of sum x^4 by rows: each derivative along the vector of ones multiplies by M^-1 1 = 1.
+    x = solve(matrix, u, solver)
+    torch.testing.assert_close(derivative, solve(matrix, 24 * x, solver))
+
+
+@EVERY_SOLVER
+def test_a_gradient_that_is_not_contiguous(solver):
+    matrix = compute_matrix(ico_sphere(2))
+    rhs = torch.randn(162, 3, requires_grad=True)
+    solution = solve(matrix, rhs, solver)
+    weight = torch.randn(3, 162)
+    (transposed,) = torch.autograd.grad((solution.T * weight).sum(), rhs, retain_graph=True)
+    (expanded,) = torch.autograd.grad(solution.sum(), rhs)  # the gradient of a sum has strides of zero
+    torch.testing.assert_close(transposed, solve(matrix, weight.T, solver), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(expanded, torch.ones(162, 3), rtol=1e-4, atol=1e-5)  # M 1 = 1
+
+
+@EVERY_SOLVER
+def test_a_right_hand_side_that_is_not_contiguous(solver):
+    matrix = compute_matrix(ico_sphere(2))
+    rhs = torch.randn(3, 162).T
+    torch.testing.assert_close(solve(matrix, rhs, solver), solve(matrix, rhs.contiguous(), solver), rtol=1e-4, atol=1e-5)
+
+
+@EVERY_SOLVER
+def test_the_solver_is_made_once_and_again_after_an_edit_in_place(solver):
+    matrix = compute_matrix(ico_sphere(1))
+    first = solver_for(matrix, solver)
+    assert solver_for(matrix, solver) is first
+    rhs = torch.randn(42, 3)
+    before = solve(matrix, rhs, solver)
+    matrix.values.mul_(2)
+    assert solver_for(matrix, solver) is not first
+    torch.testing.assert_close(2 * solve(matrix, rhs, solver), before, rtol=1e-4, atol=1e-5)
+
+
+def test_a_matrix_frees_its_solvers_at_once():
+    # no cycle through the solver: memory does not wait for the garbage collector
+    gc.disable()
+    try:
+        matrix = compute_matrix(ico_sphere(1))
+        kept = weakref.ref(solver_for(matrix, "conjugate_gradient"))
+        del matrix
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_factories_made_anew_at_every_call_do_not_pile_up():
+    matrix = compute_matrix(ico_sphere(0))
+    for k in range(20):
+        solver_for(matrix, functools.partial(ConjugateGradientSolver, check_every=k + 1))
+    assert len(matrix._solvers) <= 4
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_make_their_own_solver(copied):
+    matrix = compute_matrix(ico_sphere(1))
+    rhs = torch.randn(42, 3)
+    solution = solve(matrix, rhs)
+    other = copied(matrix)
+    assert solver_for(other) is not solver_for(matrix)
+    torch.testing.assert_close(solve(other, rhs), solution)
+
+
+@EVERY_SOLVER
+def test_under_no_grad_and_inference_mode(solver):
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            matrix = compute_matrix(ico_sphere(1))
+            rhs = torch.randn(42, 3)
+            torch.testing.assert_close(matrix @ solve(matrix, rhs, solver), rhs, rtol=1e-4, atol=1e-4)
+
+
+@EVERY_SOLVER
+def test_empty_system(solver):
+    matrix = compute_matrix(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64))
+    assert solve(matrix, torch.zeros(0, 3), solver).shape == (0, 3)
+
+
+@EVERY_SOLVER
+def test_isolated_vertices_are_left_alone(solver):
+    matrix = compute_matrix(with_isolated_vertices())
+    rhs = torch.randn(6, 3)
+    torch.testing.assert_close(solve(matrix, rhs, solver)[[0, 5]], rhs[[0, 5]])
+
+
+@EVERY_SOLVER
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 40), st.integers(0, 120), st.integers(0, 2**31), st.floats(0, 100))
+def test_any_weighted_graph(solver, num_verts, num_edges, seed, lambda_):
+    generator = torch.Generator().manual_seed(seed)
+    edges = torch.randint(num_verts, (num_edges, 2), generator=generator)
+    edges = torch.unique(edges[edges[:, 0] != edges[:, 1]].sort(dim=1).values, dim=0)
+    weights = torch.rand(len(edges), generator=generator, dtype=torch.float64)
+    matrix = SystemMatrix.from_laplacian(laplacian_from_edges(edges, weights, num_verts), lambda_=lambda_)
+    rhs = torch.randn(num_verts, 2, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(matrix @ solve(matrix, rhs, solver), rhs, rtol=1e-9, atol=1e-9)
+
+
+@EVERY_SOLVER
+@pytest.mark.parametrize("name", ["bunny", "suzanne", "stanford-bunny"])
+def test_real_meshes(solver, name):
+    matrix = compute_matrix(real_mesh(name))
+    rhs = torch.randn(matrix.shape[0], 3)
+    solution = solve(matrix, rhs, solver)
+    backward_error = (matrix @ solution - rhs).abs().max() / (2 * matrix.diagonal().max() * solution.abs().max() + rhs.abs().max())
+    assert backward_error < 1e-6
+
+
+class TestConjugateGradient:
+    def test_the_guess_of_each_direction_helps_the_next_call(self):
+        matrix = compute_matrix(ico_sphere(3))
+        solver = ConjugateGradientSolver(matrix)
+        forward, backward = torch.randn(642, 3), torch.randn(642, 3)
+        solver.solve(forward, 0)
+        cold = solver.iterations
+        solver.solve(backward, 1)
+        solver.solve(forward + 1e-5 * torch.randn(642, 3), 0)
+        assert 0 < solver.iterations < cold / 2
+        solver.solve(backward, 1)
+        assert solver.iterations <= solver.check_every  # its own guess, not that of the other direction
+
+    def test_another_number_of_columns_starts_afresh(self):
+        matrix = compute_matrix(ico_sphere(2))
+        solver = ConjugateGradientSolver(matrix)
+        solver.solve(torch.randn(162, 3))
+        rhs = torch.randn(162, 5)
+        torch.testing.assert_close(matrix @ solver.solve(rhs), rhs, rtol=1e-4, atol=1e-4)
+
+    def test_a_right_hand_side_of_zeros_after_another(self):
+        solver = ConjugateGradientSolver(compute_matrix(ico_sphere(1)))
+        solver.solve(torch.randn(42, 3))
+        assert torch.equal(solver.solve(torch.zeros(42, 3)), torch.zeros(42, 3))
+
+    @pytest.mark.parametrize("scale", [1e-15, 1e15])
+    def test_the_tolerance_is_relative(self, scale):
+        matrix = compute_matrix(ico_sphere(2))
+        rhs = torch.randn(162, 3)
+        expected = scipy_solve(matrix, rhs)
+        solution = ConjugateGradientSolver(matrix).solve(rhs * scale) / scale
+        torch.testing.assert_close(solution.double(), expected, rtol=0, atol=1e-4)
+
+    def test_not_converged(self):
+        solver = ConjugateGradientSolver(double_matrix(ico_sphere(3), lambda_=999.0), max_iterations=3)
+        with pytest.raises(ConvergenceError, match="expected a relative residual of 1e-12 within 3 iterations, got"):
+            solver.solve(torch.randn(642, 3, dtype=torch.float64))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"tolerance": 0.0}, r"tolerance: expected a finite number in \(0, infinity\), got 0"),
+            ({"tolerance": math.nan}, "tolerance: expected a finite number"),
+            ({"max_iterations": -1}, r"max_iterations: expected a finite number in \[1, infinity\), got -1"),
+            ({"check_every": 0}, r"check_every: expected a finite number in \[1, infinity\), got 0"),
+        ],
+    )
+    def test_bad_options(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            ConjugateGradientSolver(compute_matrix(ico_sphere(0)), **options)
+
+
+class TestErrors:
+    @EVERY_SOLVER
+    @pytest.mark.parametrize("diagonal", [[1.0, -1.0], [0.0, 1.0]])
+    def test_not_positive_definite_on_the_diagonal(self, solver, diagonal):
+        with pytest.raises(ValueError, match="matrix: expected a positive definite matrix"):
+            solve(SystemMatrix.from_sparse(torch.diag(torch.tensor(diagonal))), torch.ones(2, 1), solver)
+
+    @EVERY_SOLVER
+    def test_indefinite(self, solver):
+        matrix = SystemMatrix.from_sparse(torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
+        with pytest.raises(ValueError, match="matrix: expected a positive definite matrix"):
+            solve(matrix, torch.tensor([[1.0], [-1.0]]), solver)
+
+    @EVERY_SOLVER
+    @pytest.mark.parametrize("entry", [math.nan, math.inf])
+    def test_right_hand_side_that_is_not_finite(self, solver, entry):
+        rhs = torch.ones(12, 3)
+        rhs[7, 2] = entry
+        with pytest.raises(ValueError, match=r"rhs: expected finite numbers, got (nan|inf) at index \(7, 2\)"):
+            solve(compute_matrix(ico_sphere(0)), rhs, solver)
+
+    @EVERY_SOLVER
+    def test_gradient_that_is_not_finite(self, solver):
+        rhs = torch.ones(12, 3, requires_grad=True)
+        solution = solve(compute_matrix(ico_sphere(0)), rhs, solver)
+        with pytest.raises(ValueError, match="the gradient of the solution: expected finite numbers, got nan"):
+            (solution * math.nan).sum().backward()
+
+    @pytest.mark.parametrize(
+        ("rhs", "error", "message"),
+        [
+            (torch.zeros(11, 3), ValueError, r"rhs: expected a tensor of shape \(12,\) or \(12, k\), got .* \(11, 3\)"),
+            (torch.zeros(2, 12, 3), ValueError, "rhs: expected a tensor of shape"),
+            (torch.zeros(12, 3).double(), TypeError, "rhs: expected torch.float32, the dtype of the matrix"),
+            ([0.0] * 12, ValueError, "rhs: expected a tensor of shape"),
+        ],
+    )
+    def test_wrong_right_hand_sides(self, rhs, error, message):
+        with pytest.raises(error, match=message):
+            solve(compute_matrix(ico_sphere(0)), rhs)
+
+    @EVERY_SOLVER
+    def test_half_precision_is_refused(self, solver):
+        matrix = compute_matrix(ico_sphere(0)).to(torch.float16)
+        with pytest.raises(TypeError, match=r"matrix: .* expect"):
+            solve(matrix, torch.zeros(12, 3, dtype=torch.float16), solver)
+
+    def test_an_unknown_solver(self):
+        with pytest.raises(ValueError, match=r"solver: expected one of \['auto', 'cholespy', 'conjugate_gradient'\]"):
+            solve(compute_matrix(ico_sphere(0)), torch.zeros(12, 3), "cholesky")
+
+    def test_cholespy_that_is_not_installed(self, monkeypatch):
+        monkeypatch.setitem(__import__("sys").modules, "cholespy", None)
+        with pytest.raises(ImportError, match=r"solver: \"cholespy\" needs the package cholespy \(pip install cholespy\)"):
+            solve(compute_matrix(ico_sphere(0)), torch.zeros(12, 3), "cholespy")
+
+    def test_auto_without_cholespy(self, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        matrix = compute_matrix(ragged())
+        assert available_solvers() == ["conjugate_gradient"]
+        assert isinstance(solver_for(matrix, "auto"), ConjugateGradientSolver)

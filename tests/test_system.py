@@ -1,0 +1,204 @@
+"""The system matrix: its values, what it refuses, its products and their gradients."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from pytorch3d.utils import ico_sphere
+from shapes import ragged, shapes
+
+from pt3d_largesteps import SystemMatrix, combinatorial_laplacian, compute_matrix, cotangent_laplacian, lambda_from_alpha
+
+
+@pytest.mark.parametrize("name", list(shapes()))
+@pytest.mark.parametrize("laplacian", ["combinatorial", "cotangent"])
+def test_lambda_and_alpha_forms(name, laplacian):
+    meshes = shapes()[name]
+    dense = {"combinatorial": combinatorial_laplacian, "cotangent": cotangent_laplacian}[laplacian](meshes).to_dense()
+    eye = torch.eye(len(dense))
+    torch.testing.assert_close(compute_matrix(meshes, lambda_=19.0, laplacian=laplacian).to_dense(), eye + 19 * dense)
+    torch.testing.assert_close(compute_matrix(meshes, alpha=0.95, laplacian=laplacian).to_dense(), 0.05 * eye + 0.95 * dense)
+
+
+def test_the_default_is_the_papers_lambda():
+    meshes = ico_sphere(1)
+    assert torch.equal(compute_matrix(meshes).to_dense(), compute_matrix(meshes, lambda_=19.0).to_dense())
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 0.95, 0.999])
+def test_alpha_is_one_minus_alpha_times_lambda(alpha):
+    meshes = ico_sphere(1)
+    scaled = (1 - alpha) * compute_matrix(meshes, lambda_=lambda_from_alpha(alpha)).to_dense()
+    torch.testing.assert_close(compute_matrix(meshes, alpha=alpha).to_dense(), scaled)
+
+
+def test_every_diagonal_entry_is_stored_and_columns_are_sorted():
+    matrix = compute_matrix(shapes()["isolated"], lambda_=2.0)
+    assert matrix.diagonal().tolist() == [1, 7, 7, 7, 7, 1]
+    keys = matrix.row_indices * len(matrix.crow_indices) + matrix.col_indices
+    assert (keys.diff() > 0).all()
+
+
+@pytest.mark.parametrize("shape", [(162,), (162, 1), (162, 3), (162, 0)])
+def test_product(shape):
+    matrix = compute_matrix(ico_sphere(2))
+    x = torch.randn(shape)
+    torch.testing.assert_close(matrix @ x, matrix.to_dense() @ x)
+
+
+def test_product_gradients_in_the_values_and_in_x():
+    pattern = compute_matrix(ico_sphere(0), lambda_=0.5)
+
+    def product(values, x):
+        return SystemMatrix(pattern.crow_indices, pattern.col_indices, values) @ x
+
+    values = pattern.values.double().requires_grad_()
+    x = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(product, (values, x))
+    assert torch.autograd.gradgradcheck(product, (values, x))
+
+
+def test_lambda_can_be_learned():
+    lambda_ = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    verts, faces = ico_sphere(0).verts_packed().double(), ico_sphere(0).faces_packed()
+    x = torch.randn(12, 1, dtype=torch.float64)
+
+    def energy(lambda_):
+        return (x * (compute_matrix(verts, faces, lambda_=lambda_) @ x)).sum()
+
+    assert torch.autograd.gradcheck(energy, lambda_)
+    with torch.no_grad():
+        expected = (x * (combinatorial_laplacian(verts, faces) @ x)).sum()
+    torch.testing.assert_close(torch.autograd.grad(energy(lambda_), lambda_)[0], expected)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda dense: dense,
+        lambda dense: dense.to_sparse(),
+        lambda dense: dense.to_sparse_csr(),
+        lambda dense: dense.to_sparse_csc(),
+        lambda dense: scipy.sparse.csr_matrix(dense.numpy()),
+        lambda dense: scipy.sparse.coo_array(dense.numpy()),
+    ],
+    ids=["dense", "coo", "csr", "csc", "scipy_csr", "scipy_coo"],
+)
+@pytest.mark.filterwarnings("ignore:Sparse")  # torch, of its own CSR and CSC
+def test_a_laplacian_of_ones_own(convert):
+    meshes = ico_sphere(1)
+    own = 0.5 * combinatorial_laplacian(meshes).to_dense() + cotangent_laplacian(meshes).to_dense()
+    matrix = compute_matrix(meshes, lambda_=2.0, laplacian=convert(own))
+    torch.testing.assert_close(matrix.to_dense(), torch.eye(42) + 2 * own)
+
+
+def test_from_sparse_leaves_the_callers_matrix_alone():
+    own = scipy.sparse.csc_matrix(np.array([[2.0, -1, 0], [-1, 2, -1], [0, -1, 2]]))
+    own.indices[:2] = own.indices[:2][::-1].copy()  # unsorted, as scipy allows
+    own.data[:2] = own.data[:2][::-1].copy()
+    own.has_sorted_indices = False
+    before = own.indices.copy(), own.data.copy()
+    matrix = SystemMatrix.from_sparse(own)
+    assert matrix.to_dense().tolist() == [[2, -1, 0], [-1, 2, -1], [0, -1, 2]]
+    assert np.array_equal(own.indices, before[0])
+    assert np.array_equal(own.data, before[1])
+
+
+def test_rounding_of_a_symmetric_matrix_is_taken_out():
+    dense = compute_matrix(ico_sphere(0)).to_dense()
+    dense[0] *= 1 + 1e-7
+    matrix = SystemMatrix.from_sparse(dense).to_dense()
+    assert torch.equal(matrix, matrix.T)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), lambda m: m.to(torch.float64)])
+def test_copies(copied):
+    matrix = compute_matrix(ragged())
+    other = copied(matrix)
+    torch.testing.assert_close(other.to_dense().float(), matrix.to_dense())
+    assert other.values is not matrix.values
+
+
+def test_to_the_same_place_is_the_same_matrix():
+    matrix = compute_matrix(ragged())
+    assert matrix.to("cpu") is matrix
+
+
+def test_repr_tells_shape_and_entries():
+    assert repr(compute_matrix(ico_sphere(0))) == "SystemMatrix(shape=(12, 12), nnz=72, dtype=torch.float32, device=cpu)"
+
+
+class TestErrors:
+    @pytest.mark.parametrize("lambda_", [-1.0, -1e-9, math.nan, math.inf, torch.tensor(-2.0)])
+    def test_lambda_negative_or_not_finite(self, lambda_):
+        with pytest.raises(ValueError, match=r"lambda_: expected a finite number in \[0, infinity\), got"):
+            compute_matrix(ico_sphere(0), lambda_=lambda_)
+
+    @pytest.mark.parametrize("lambda_", ["19", True, [19.0], torch.ones(2)])
+    def test_lambda_that_is_no_number(self, lambda_):
+        with pytest.raises(TypeError, match="lambda_: expected a number"):
+            compute_matrix(ico_sphere(0), lambda_=lambda_)
+
+    @pytest.mark.parametrize("alpha", [-0.1, 1.0, 19.0, math.nan])
+    def test_alpha_outside_its_interval(self, alpha):
+        with pytest.raises(ValueError, match=r"alpha: expected a finite number in \[0, 1\), got"):
+            compute_matrix(ico_sphere(0), alpha=alpha)
+        with pytest.raises(ValueError, match=r"alpha: expected a finite number in \[0, 1\), got"):
+            lambda_from_alpha(alpha)
+
+    def test_lambda_and_alpha_together(self):
+        with pytest.raises(ValueError, match="alpha: expected lambda_ or alpha, not both"):
+            compute_matrix(ico_sphere(0), lambda_=19.0, alpha=0.95)
+
+    def test_lambda_too_large_for_the_dtype(self):
+        with pytest.raises(ValueError, match="matrix: expected finite numbers, got inf"):
+            compute_matrix(ico_sphere(0), lambda_=1e38)
+
+    def test_not_symmetric(self):
+        dense = combinatorial_laplacian(ico_sphere(0)).to_dense()
+        dense[3, 5] += 0.5
+        with pytest.raises(ValueError, match=r"laplacian: expected a symmetric matrix, got .* at \(3, 5\) and .* at \(5, 3\)"):
+            compute_matrix(ico_sphere(0), laplacian=dense)
+
+    def test_pytorch3ds_own_laplacian_is_refused(self):
+        meshes = ico_sphere(1)  # its vertices have degrees 5 and 6
+        with pytest.raises(ValueError, match="laplacian: expected a symmetric matrix"):
+            compute_matrix(meshes, laplacian=meshes.laplacian_packed())
+
+    @pytest.mark.parametrize("entry", [math.nan, math.inf])
+    def test_an_entry_that_is_not_finite(self, entry):
+        dense = combinatorial_laplacian(ico_sphere(0)).to_dense()
+        dense[3, 3] = entry
+        with pytest.raises(ValueError, match=r"laplacian \(its stored entries\): expected finite numbers, got (nan|inf)"):
+            compute_matrix(ico_sphere(0), laplacian=dense)
+
+    @pytest.mark.parametrize(
+        ("laplacian", "error", "message"),
+        [
+            (torch.eye(11), ValueError, "laplacian: expected a matrix of 12 rows, one per vertex"),
+            (torch.ones(12, 11), ValueError, "laplacian: expected a square matrix"),
+            (torch.eye(12, dtype=torch.int64), TypeError, "laplacian: expected a real floating-point dtype"),
+            (np.eye(12), TypeError, "laplacian: expected a torch tensor or a scipy.sparse matrix"),
+            ("uniform", ValueError, r"laplacian: expected one of \['combinatorial', 'cotangent'\]"),
+        ],
+    )
+    def test_wrong_laplacians(self, laplacian, error, message):
+        with pytest.raises(error, match=message):
+            compute_matrix(ico_sphere(0), laplacian=laplacian)
+
+    @pytest.mark.parametrize(
+        ("x", "error", "message"),
+        [
+            (torch.zeros(11, 3), ValueError, r"x: expected a tensor of shape \(12,\) or \(12, k\)"),
+            (torch.zeros(12, 3, 1), ValueError, r"x: expected a tensor of shape"),
+            (torch.zeros(12, 3).double(), TypeError, "x: expected torch.float32, the dtype of the matrix"),
+            (torch.zeros(12, 3, device="meta"), ValueError, "x: expected it on cpu"),
+        ],
+    )
+    def test_wrong_factors(self, x, error, message):
+        with pytest.raises(error, match=message):
+            compute_matrix(ico_sphere(0)) @ x
