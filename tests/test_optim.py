@@ -167,8 +167,8 @@ def test_empty_parameters():
 def test_it_drives_large_steps():
     target = ico_sphere(2).scale_verts(0.5).verts_packed()
     steps = LargeSteps(ico_sphere(2))
-    optimizer = UniformAdam(steps.parameters(), lr=0.02)
-    for _ in range(100):
+    optimizer = UniformAdam(steps.parameters(), lr=0.1)
+    for _ in range(150):
         optimizer.zero_grad()
         loss = (steps().verts_packed() - target).square().mean()
         loss.backward()

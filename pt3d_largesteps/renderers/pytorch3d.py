@@ -50,7 +50,7 @@ class PyTorch3DRenderer:
         cull_backfaces: bool = False,
         antialiased: bool = True,
     ) -> None:
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
         if len(size) != 2 or not all(isinstance(pixels, int) and pixels > 0 for pixels in size):
             raise ValueError(f"image_size: expected a positive int or (H, W), got {describe(image_size)}")
         self.image_size = size

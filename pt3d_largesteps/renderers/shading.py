@@ -106,7 +106,11 @@ def vertex_normals(verts: Tensor, faces: Tensor) -> Tensor:
         faces: packed (F, 3).
     """
     corners = verts.index_select(0, faces.flatten()).view(-1, 3, 3)
-    face_normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # (F, 3)
+    u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    if faces.shape[0] > 0:  # the normals know no scale: measured in the longest extent, their squares do not underflow
+        longest = torch.maximum(u.detach().abs().max(), v.detach().abs().max())
+        u, v = (edge / torch.where(longest > 0, longest, 1) for edge in (u, v))
+    face_normals = torch.linalg.cross(u, v)  # (F, 3)
     total = torch.zeros_like(verts)
     for corner in faces.unbind(1):
         total = total.index_add(0, corner, face_normals)

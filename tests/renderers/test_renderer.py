@@ -1,0 +1,164 @@
+"""The renderer as a whole: what it takes, what it refuses, what its images hold."""
+
+import math
+
+import pytest
+import torch
+from pytorch3d.renderer import FoVPerspectiveCameras, look_at_view_transform
+from pytorch3d.structures import Meshes, join_meshes_as_batch
+from pytorch3d.utils import ico_sphere
+from shapes import empty, grid
+
+from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight, vertex_normals
+from pt3d_largesteps.renderers.shading import spherical_harmonics
+
+LOOK = look_at_view_transform(2.7, torch.tensor([10.0, 60.0]), torch.tensor([0.0, 215.0]))
+CAMERAS = FoVPerspectiveCameras(R=LOOK[0], T=LOOK[1], fov=45.0)
+WHITE = SphericalHarmonicsLight.from_directions(torch.zeros(0, 3), torch.zeros(0, 3), ambient=1.0)
+
+
+class TestImages:
+    def test_a_white_world_shines_equally_from_everywhere(self):
+        images = PyTorch3DRenderer(48, WHITE)(ico_sphere(3), CAMERAS)
+        assert images.shape == (2, 48, 48, 4)
+        torch.testing.assert_close(images[..., :3], images[..., 3:].expand(-1, -1, -1, 3))
+
+    def test_background(self):
+        images = PyTorch3DRenderer(16, WHITE, background=(0.2, 0.4, 0.6))(ico_sphere(1), CAMERAS)
+        torch.testing.assert_close(images[0, 0, 0], torch.tensor([0.2, 0.4, 0.6, 0.0]))
+
+    def test_without_antialiasing_alpha_is_zero_or_one(self):
+        images = PyTorch3DRenderer(32, antialiased=False)(ico_sphere(2), CAMERAS)
+        assert set(images.unique().tolist()) == {0.0, 1.0}
+        assert not images.requires_grad
+
+    def test_rows_go_down_and_columns_to_the_right(self):
+        up_left = Meshes([torch.tensor([[0.5, 0.5, 2.0], [1.0, 0.5, 2.0], [0.5, 1.0, 2.0]])], [torch.tensor([[0, 1, 2]])])
+        rows, cols = PyTorch3DRenderer(32, antialiased=False)(up_left, FoVPerspectiveCameras(fov=90.0))[0, ..., 0].nonzero().T
+        assert rows.max() < 16
+        assert cols.max() < 16  # +x is to the left in PyTorch3D
+
+    def test_empty_meshes_are_background(self):
+        batch = join_meshes_as_batch([empty(), ico_sphere(1)])
+        images = PyTorch3DRenderer(16, WHITE)(batch, CAMERAS)
+        assert images[0].abs().max() == 0
+        assert images[1, ..., 3].max() == 1
+        assert PyTorch3DRenderer(16, WHITE)(empty(), CAMERAS).shape == (2, 16, 16, 4)
+
+    def test_meshes_out_of_sight(self):
+        far = ico_sphere(1).offset_verts(torch.full((3,), 100.0))
+        assert PyTorch3DRenderer(16, WHITE)(far, CAMERAS).abs().max() == 0
+
+    def test_float64_meshes(self):
+        sphere = ico_sphere(2)
+        double = Meshes([sphere.verts_packed().double().requires_grad_()], sphere.faces_list())
+        images = PyTorch3DRenderer(24, WHITE)(double, CAMERAS)
+        torch.testing.assert_close(images, PyTorch3DRenderer(24, WHITE)(sphere, CAMERAS))
+        (gradient,) = torch.autograd.grad(images[..., 3].sum(), double.verts_packed())
+        assert gradient.dtype == torch.float64
+
+    def test_the_same_meshes_twice(self):
+        verts = ico_sphere(2).verts_packed().clone().requires_grad_()
+        meshes = Meshes([verts], ico_sphere(2).faces_list())
+        renderer = PyTorch3DRenderer(24, SphericalHarmonicsLight.default())
+        for _ in range(2):
+            renderer(meshes, CAMERAS).sum().backward()
+
+    def test_the_closest_faces_across_the_near_plane_are_clipped(self):
+        # a long floor from behind the camera to far before it: half of the image
+        floor = Meshes([torch.tensor([[-50.0, -1, -50], [50, -1, -50], [0, -1, 100]])], [torch.tensor([[0, 1, 2]])])
+        image = PyTorch3DRenderer(32, antialiased=False)(floor, FoVPerspectiveCameras(fov=90.0, znear=0.1))[0, ..., 0]
+        assert image[:16].sum() == 0
+        assert image[20:].min() == 1
+
+
+class TestShading:
+    def test_spherical_harmonics_are_orthonormal(self):
+        count = 20_000
+        k = torch.arange(count, dtype=torch.float64) + 0.5
+        z, azimuth = 1 - 2 * k / count, k * math.pi * (3 - math.sqrt(5))
+        r = (1 - z**2).sqrt()
+        basis = spherical_harmonics(torch.stack([r * azimuth.cos(), r * azimuth.sin(), z], dim=1))
+        torch.testing.assert_close(basis.T @ basis * (4 * math.pi / count), torch.eye(9).double(), atol=1e-3, rtol=0)
+
+    def test_irradiance_equals_the_integral_over_the_hemisphere(self):
+        # For radiance of order 2 the formula is exact: E(n) / pi = 1 / pi integral of L(w) max(n . w, 0).
+        torch.manual_seed(3)
+        light = SphericalHarmonicsLight(torch.randn(9, 3).double())
+        count = 200_000
+        k = torch.arange(count, dtype=torch.float64) + 0.5
+        z, azimuth = 1 - 2 * k / count, k * math.pi * (3 - math.sqrt(5))
+        r = (1 - z**2).sqrt()
+        world = torch.stack([r * azimuth.cos(), r * azimuth.sin(), z], dim=1)
+        radiance = spherical_harmonics(world) @ light.coefficients
+        normals = torch.nn.functional.normalize(torch.randn(5, 3).double(), dim=1)
+        integral = (normals @ world.T).clamp_min(0) @ radiance * (4 * math.pi / count) / math.pi
+        torch.testing.assert_close(light(normals), integral, atol=1e-3, rtol=1e-3)
+
+    def test_environment_map_of_one_colour(self):
+        light = SphericalHarmonicsLight.from_environment_map(torch.ones(64, 128, 3).double() * torch.tensor([1.0, 2.0, 3.0]))
+        normals = torch.nn.functional.normalize(torch.randn(5, 3).double(), dim=1)
+        torch.testing.assert_close(light(normals), torch.tensor([1.0, 2.0, 3.0]).double().expand(5, 3), rtol=1e-3, atol=1e-3)
+
+    def test_environment_map_directions(self):
+        # bright above; then bright ahead (+z), in the middle column
+        sky = torch.zeros(64, 128, 3)
+        sky[:32] = 1
+        up, down = SphericalHarmonicsLight.from_environment_map(sky)(torch.tensor([[0.0, 1, 0], [0.0, -1, 0]]))
+        assert up.min() > 0.9
+        assert down.max() < 0.1
+        ahead = torch.zeros(64, 128, 3)
+        ahead[:, 32:96] = 1
+        front, back = SphericalHarmonicsLight.from_environment_map(ahead)(torch.tensor([[0.0, 0, 1], [0.0, 0, -1]]))
+        assert front.min() > 0.9
+        assert back.max() < 0.1
+
+    def test_a_light_from_one_side(self):
+        light = SphericalHarmonicsLight.from_directions(torch.tensor([[0.0, 2.0, 0.0]]), torch.full((1, 3), math.pi))
+        shades = light(torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, -1, 0]]))[:, 0]
+        assert shades[0] > 0.9
+        assert shades[1] < 0.3
+        assert shades[2].abs() < 0.15
+
+    def test_the_default_light_is_bounded(self):
+        shades = SphericalHarmonicsLight.default()(ico_sphere(4).verts_packed())
+        assert shades.min() > 0.1
+        assert shades.max() <= 1.0
+
+    @pytest.mark.parametrize("scale", [1e-12, 1e-4, 1.0, 1e6])
+    def test_vertex_normals_know_no_scale(self, scale):
+        sphere = ico_sphere(3)
+        normals = vertex_normals(sphere.verts_packed() * scale, sphere.faces_packed())
+        torch.testing.assert_close(normals, sphere.verts_normals_packed(), atol=1e-5, rtol=0)
+
+    def test_vertex_normals_of_unused_vertices_are_zero_with_finite_gradients(self):
+        verts = torch.cat([grid().verts_packed(), torch.ones(2, 3)]).requires_grad_()
+        normals = vertex_normals(verts, grid().faces_packed())
+        assert torch.equal(normals[-2:], torch.zeros(2, 3))
+        normals.sum().backward()
+        assert torch.isfinite(verts.grad).all()
+
+
+class TestErrors:
+    @pytest.mark.parametrize("size", [0, -3, (4, 0), (4, 4, 4), "large", 2.5])
+    def test_image_size(self, size):
+        with pytest.raises(ValueError, match=r"image_size: expected a positive int or \(H, W\), got"):
+            PyTorch3DRenderer(size)
+
+    def test_number_of_cameras(self):
+        with pytest.raises(ValueError, match="cameras: expected 1 or 3 cameras for 3 meshes, got 2"):
+            PyTorch3DRenderer(8)(ico_sphere(0).extend(3), CAMERAS)
+
+    def test_what_is_no_camera_or_no_meshes(self):
+        with pytest.raises(TypeError, match="cameras: expected PyTorch3D cameras"):
+            PyTorch3DRenderer(8)(ico_sphere(0), None)
+        with pytest.raises(TypeError, match="meshes: expected Meshes"):
+            PyTorch3DRenderer(8)(ico_sphere(0).verts_packed(), CAMERAS)
+
+    def test_light_coefficients(self):
+        with pytest.raises(ValueError, match=r"coefficients: expected a tensor of shape \(9, 3\), got .*\(4, 3\)"):
+            SphericalHarmonicsLight(torch.zeros(4, 3))
+        with pytest.raises(ValueError, match="coefficients: expected finite numbers, got nan"):
+            SphericalHarmonicsLight(torch.full((9, 3), math.nan))
+        with pytest.raises(ValueError, match=r"radiance: expected an equirectangular map"):
+            SphericalHarmonicsLight.from_environment_map(torch.zeros(4, 4))

@@ -1,0 +1,117 @@
+"""Each measure on a case whose value is known."""
+
+import math
+
+import pytest
+import torch
+from pytorch3d.structures import Meshes, join_meshes_as_batch
+from pytorch3d.utils import ico_sphere, torus
+from shapes import empty, join
+
+from pt3d_largesteps.metrics import flipped_faces, intersection_over_union, self_intersecting_faces, surface_distance
+
+
+def test_two_spheres():
+    sphere, larger = ico_sphere(5), ico_sphere(5).scale_verts(1.2)
+    distance = surface_distance(sphere, larger)
+    # 0.2 apart everywhere, up to the distance between samples
+    assert distance.forward == pytest.approx(0.04, rel=0.05)
+    assert distance.backward == pytest.approx(0.04, rel=0.05)
+    assert distance.chamfer == distance.forward + distance.backward
+    assert distance.normal_consistency == pytest.approx(1.0, abs=0.01)
+
+
+def test_sampling_noise():
+    # points of density n / area: the mean squared distance to the nearest is area / (pi n)
+    sphere = ico_sphere(5)
+    expected = 2 * (4 * math.pi) / (math.pi * 10_000)
+    assert surface_distance(sphere, sphere).chamfer == pytest.approx(expected, rel=0.05)
+
+
+def test_one_direction_sees_what_the_other_does_not():
+    sphere = ico_sphere(3)
+    two = join([sphere, sphere.offset_verts(torch.tensor([5.0, 0, 0]))])
+    distance = surface_distance(sphere, two)
+    assert distance.forward < 0.01 < 5 < distance.backward
+
+
+def test_inverted_normals():
+    sphere = ico_sphere(3)
+    inverted = Meshes(sphere.verts_list(), [sphere.faces_packed().flip(1)])
+    assert surface_distance(inverted, sphere).normal_consistency == pytest.approx(-1.0, abs=0.01)
+
+
+def test_the_seed_decides_and_the_global_state_is_left_alone():
+    sphere = ico_sphere(2)
+    state = torch.random.get_rng_state()
+    assert surface_distance(sphere, sphere, seed=1) == surface_distance(sphere, sphere, seed=1)
+    assert surface_distance(sphere, sphere, seed=1) != surface_distance(sphere, sphere, seed=2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_intersection_over_union():
+    masks, references = torch.zeros(3, 10, 10), torch.zeros(3, 10, 10)
+    masks[0, :6], references[0, 3:] = 1, 1  # 3 rows of 10 in common
+    masks[1, :5], references[1, :5] = 1, 0.9
+    iou = intersection_over_union(masks, references)
+    assert iou.tolist() == pytest.approx([0.3, 1.0, 1.0])  # two empty ones agree
+    assert torch.equal(intersection_over_union(masks[..., None], references[..., None]), iou)
+
+
+class TestSelfIntersections:
+    def test_none(self):
+        assert self_intersecting_faces(join_meshes_as_batch([ico_sphere(3), torus(0.3, 1.0, 12, 20), empty()])).tolist() == [0, 0, 0]
+
+    def test_two_tetrahedra_through_each_other(self):
+        tetrahedron = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+        faces = torch.tensor([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
+        star = join([Meshes([tetrahedron], [faces]), Meshes([-tetrahedron], [faces])])
+        apart = join([Meshes([tetrahedron], [faces]), Meshes([tetrahedron + 3], [faces])])
+        assert self_intersecting_faces(star).item() == 1.0
+        assert self_intersecting_faces(apart).item() == 0.0
+
+    def test_two_faces_of_many(self):
+        sphere = ico_sphere(3)
+        verts = sphere.verts_packed().clone()
+        verts[0] *= -1.5  # one vertex pulled through the opposite side
+        fraction = self_intersecting_faces(Meshes([verts], sphere.faces_list())).item()
+        assert 0 < fraction < 0.1
+
+    def test_triangles_that_share_a_vertex_and_cross(self):
+        verts = torch.tensor([[0.0, 0, 0], [2, 1, 0], [2, -1, 0], [2, 0, 1], [2, 0, -1]])
+        crossing = Meshes([verts], [torch.tensor([[0, 1, 2], [0, 3, 4]])])
+        assert self_intersecting_faces(crossing).item() == 1.0
+
+
+class TestFlippedFaces:
+    def test_some(self):
+        sphere = ico_sphere(2)
+        faces = sphere.faces_packed().clone()
+        faces[:32] = faces[:32].flip(1)
+        flipped = Meshes(sphere.verts_list(), [faces])
+        assert flipped_faces(flipped, sphere).item() == pytest.approx(32 / 320)
+
+    def test_batches(self):
+        sphere = ico_sphere(2)
+        inverted = Meshes(sphere.verts_list(), [sphere.faces_packed().flip(1)])
+        assert flipped_faces(join_meshes_as_batch([sphere, inverted, empty()]), sphere).tolist() == [0, 1, 0]
+
+
+class TestErrors:
+    def test_more_than_one_mesh(self):
+        with pytest.raises(ValueError, match="meshes: expected Meshes of one mesh with at least one face"):
+            surface_distance(ico_sphere(0).extend(2), ico_sphere(0))
+        with pytest.raises(ValueError, match="reference: expected Meshes of one mesh with at least one face"):
+            flipped_faces(ico_sphere(0), empty())
+
+    def test_unequal_masks(self):
+        with pytest.raises(ValueError, match="masks: expected two equal shapes"):
+            intersection_over_union(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
+
+    def test_without_libigl(self, monkeypatch):
+        import sys
+
+        monkeypatch.setitem(sys.modules, "igl", None)
+        monkeypatch.setitem(sys.modules, "igl.predicates", None)
+        with pytest.raises(ImportError, match="this measure needs libigl: pip install libigl"):
+            self_intersecting_faces(ico_sphere(0))
