@@ -22,11 +22,12 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
 from pytorch3d.io import save_obj
+from pytorch3d.structures import Meshes
 from reconstruction.loading import TargetError, into_unit_ball, load_target
 from reconstruction.measures import measure, table
 from reconstruction.methods import DEFAULT_LR, METHODS
@@ -39,34 +40,31 @@ from pt3d_largesteps import available_solvers
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the demo; returns the exit status."""
+    """Runs the demo; returns the exit status: 0, 2 for what it was given, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        return _refuse(f"--device: expected a device of this machine, got {options.device}, and CUDA is not available")
-    settings = Settings(
-        method=options.method,
-        steps=options.steps,
-        views=options.views,
-        resolution=options.resolution,
-        lambda_=options.lambda_,
-        lr=options.lr,
-        reg=options.reg,
-        seed=options.seed,
-        device=options.device,
-        remesh=options.remesh,
-        solver=options.solver,
-    )
+    settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        target = (load_target(options.target) if options.target else into_unit_ball(animal())).to(options.device)
+        target = (load_target(options.target) if options.target else into_unit_ball(animal())).to(settings.device)
+        name = options.target.name if options.target else "a shape made in code"
+        print(f"target: {name}, {len(target.verts_packed()):,} vertices; method: {settings.method}")
+        run = _reconstruct(target, settings)
+        _write(run, target, name, settings, options)
     except TargetError as error:
         return _refuse(str(error))
     except OSError as error:
-        return _refuse(f"--out: expected a folder to write to, got {options.out} ({error.strerror})")
-    name = options.target.name if options.target else "a shape made in code"
-    print(f"target: {name}, {len(target.verts_packed()):,} vertices; method: {settings.method}")
+        return _refuse(f"cannot read or write {error.filename} ({error.strerror})")
+    except ValueError as error:  # a setting that only shows itself at work, such as a lambda too large for float32
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        return _refuse("interrupted; what was complete by then is in the output folder", status=130)
+    return 130 if run.interrupted else 0
 
-    with tqdm(total=settings.steps, desc=settings.method, unit="step") as progress:
+
+def _reconstruct(target: Meshes, settings: Settings) -> Run:
+    """Runs the optimisation behind a progress bar."""
+    every = 0.1 if sys.stderr.isatty() else 5.0  # seconds between two looks; a log file needs fewer
+    with tqdm(total=settings.steps, desc=settings.method, unit="step", mininterval=every, maxinterval=2 * every) as progress:
 
         def show(step: int, run: Run) -> None:
             progress.set_postfix(loss=f"{run.losses[-1]:.4f}", verts=len(run.meshes.verts_packed()), refresh=False)
@@ -75,21 +73,26 @@ def main(arguments: list[str] | None = None) -> int:
         run = reconstruct(target, settings, show)
     if run.interrupted:
         print(f"interrupted after {len(run.losses)} of {settings.steps} steps; writing what there is")
+    return run
+
+
+def _write(run: Run, target: Meshes, name: str, settings: Settings, options: argparse.Namespace) -> None:
+    """The result first, then what is said of it."""
+    out = options.out
+    save_obj(out / "result.obj", run.meshes.verts_packed().cpu(), run.meshes.faces_packed().cpu())
     measures = measure(run, target, settings)
-    save_obj(options.out / "result.obj", run.meshes.verts_packed().cpu(), run.meshes.faces_packed().cpu())
     written = {"target": str(options.target) if options.target else None, **asdict(settings), **measures}
-    (options.out / "metrics.json").write_text(json.dumps(written, indent=2) + "\n")
+    (out / "metrics.json").write_text(json.dumps(written, indent=2) + "\n")
     caption = (
         f"{name}: {measures['method']}, {measures['steps']} steps, {settings.views} views"
         f" — chamfer {measures['chamfer_over_noise']:.2f} × noise, IoU {measures['iou']:.3f},"
         f" {measures['self_intersecting_percent']:.2f} % self-intersecting"
     )
-    save_comparison(options.out / "comparison.png", target, start_meshes(settings), run.meshes, caption)
-    save_loss_curve(options.out / "loss.png", run, settings)
-    save_turntable(options.out / "turntable.gif", run, target)
+    save_comparison(out / "comparison.png", target, start_meshes(settings), run.meshes, caption)
+    save_loss_curve(out / "loss.png", run, settings)
+    save_turntable(out / "turntable.gif", run, target)
     print(table(measures))
-    print(f"written to {options.out}: result.obj, comparison.png, turntable.gif, loss.png, metrics.json")
-    return 130 if run.interrupted else 0
+    print(f"written to {out}: result.obj, comparison.png, turntable.gif, loss.png, metrics.json")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     lr_help = ", ".join(f"{DEFAULT_LR[method]} for {method}" for method in METHODS)
     parser.add_argument("--lr", type=_non_negative, help=f"step size in mean edge lengths (default: {lr_help})")
     parser.add_argument("--reg", type=_non_negative, default=defaults.reg, help="weight of --method laplacian (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the order of the views (default: %(default)s)")
-    parser.add_argument("--device", default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
+    parser.add_argument("--device", type=_device, default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--solver", choices=["auto", *available_solvers()], default=defaults.solver, help="default: %(default)s")
     parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep the sphere's 2,562 vertices to the end")
     return parser
@@ -132,9 +135,27 @@ def _non_negative(text: str) -> float:
     return value
 
 
-def _refuse(message: str) -> int:
+def _seed(text: str) -> int:
+    if not (text.isdigit() and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"expected a whole number in [0, 2^63), got {text}")
+    return int(text)
+
+
+def _device(text: str) -> str:
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"expected cpu or a CUDA device, got {text}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise argparse.ArgumentTypeError(f"expected a device of this machine, got {text}, but CUDA is not available there")
+    return text
+
+
+def _refuse(message: str, status: int = 2) -> int:
     print(message, file=sys.stderr)
-    return 2
+    return status
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def check_number(name: str, value: Any, *, low: float, low_open: bool = False, h
     ``low_open`` excludes the lower bound. NaN and infinity are never accepted.
     """
     scalar = value.detach().item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if isinstance(scalar, bool) or not isinstance(scalar, (int, float)):
+    if isinstance(scalar, bool) or not isinstance(scalar, numbers.Real):  # numpy's scalars are Real too
         raise TypeError(f"{name}: expected a number, got {describe(value)}")
     inside = scalar > low if low_open else scalar >= low
     if not (math.isfinite(scalar) and inside and scalar < high):

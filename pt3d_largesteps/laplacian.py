@@ -54,10 +54,14 @@ def combinatorial_laplacian(verts: Any, faces: Tensor | None = None, *, dtype: t
         tensor(0.)
     """
     verts, faces = packed_verts_faces(verts, faces)
+    return laplacian_from_edges(*combinatorial_edges(verts, faces, dtype=dtype), verts.shape[0])
+
+
+def combinatorial_edges(verts: Tensor, faces: Tensor, *, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """The edges (E, 2) of checked packed faces, each once, and their weights (E,), which are 1."""
     keys, _ = _edge_keys(faces, verts.shape[0])
     edges = _unpack_edges(torch.unique(keys), verts.shape[0])
-    weights = torch.ones(edges.shape[0], dtype=dtype or verts.dtype, device=verts.device)
-    return laplacian_from_edges(edges, weights, verts.shape[0])
+    return edges, torch.ones(edges.shape[0], dtype=dtype or verts.dtype, device=verts.device)
 
 
 def cotangent_laplacian(verts: Any, faces: Tensor | None = None) -> Tensor:
@@ -82,6 +86,11 @@ def cotangent_laplacian(verts: Any, faces: Tensor | None = None) -> Tensor:
         >>> energy = (x * (L @ x)).sum() / 2        # the Dirichlet energy of the functions in the columns of x
     """
     verts, faces = packed_verts_faces(verts, faces)
+    return laplacian_from_edges(*cotangent_edges(verts, faces), verts.shape[0])
+
+
+def cotangent_edges(verts: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    """The edges (E, 2) of checked packed faces, each once, and their cotangent weights (E,)."""
     check_finite("verts", verts.detach())
     work_dtype = torch.promote_types(verts.dtype, torch.float32)  # half precision has too few digits for the angles
     corners = verts.to(work_dtype)[faces]  # (F, 3, 3)
@@ -92,19 +101,24 @@ def cotangent_laplacian(verts: Any, faces: Tensor | None = None) -> Tensor:
     extent = torch.where(extent > 0, extent, 1)
     to_next, to_previous = to_next / extent, to_previous / extent
     dot = (to_next * to_previous).sum(2)  # (F, 3)
-    double_area = torch.linalg.cross(to_next[:, 0], to_previous[:, 0]).norm(dim=1, keepdim=True)  # (F, 1)
+    squared_area = (torch.linalg.cross(to_next[:, 0], to_previous[:, 0]) ** 2).sum(1, keepdim=True)  # (F, 1), of the doubled area
+    has_area = squared_area > 0  # the square root has no derivative at zero
+    double_area = torch.where(has_area, squared_area, 1).sqrt() * has_area
     longest = (to_next**2).sum(2).amax(1, keepdim=True)
-    floor = (torch.finfo(work_dtype).eps ** 0.5 * longest).clamp_min(torch.finfo(work_dtype).tiny)
+    floor = torch.where(longest > 0, torch.finfo(work_dtype).eps ** 0.5 * longest, 1)
     half_cot = 0.5 * dot / torch.maximum(double_area, floor)  # (F, 3), at the corners
 
     keys, not_self_edge = _edge_keys(faces, verts.shape[0])
     unique_keys, edge_of = torch.unique(keys, return_inverse=True)
     weights = half_cot.new_zeros(unique_keys.shape[0]).index_add(0, edge_of, half_cot.flatten()[not_self_edge])
-    return laplacian_from_edges(_unpack_edges(unique_keys, verts.shape[0]), weights.to(verts.dtype), verts.shape[0])
+    return _unpack_edges(unique_keys, verts.shape[0]), weights.to(verts.dtype)
 
 
 def laplacian_from_edges(edges: Tensor, weights: Tensor, num_verts: int) -> Tensor:
     """The Laplacian sum_e w_e (e_i - e_j) (e_i - e_j)^T of a weighted graph, differentiable in the weights.
+
+    Differentiable once: torch's second derivatives through the values of a sparse tensor are wrong. For those, see
+    ``SystemMatrix.from_edges`` and :func:`~pt3d_largesteps.compute_matrix`, which do without sparse tensors.
 
     Args:
         edges: (E, 2) int64, each edge once, no self-edges.
@@ -114,6 +128,12 @@ def laplacian_from_edges(edges: Tensor, weights: Tensor, num_verts: int) -> Tens
     Returns:
         Coalesced sparse COO tensor (V, V). A vertex without edges has an empty row.
     """
+    rows, cols, values = laplacian_entries(edges, weights, num_verts)
+    return coalesced_coo(torch.stack([rows, cols]), values, num_verts)
+
+
+def laplacian_entries(edges: Tensor, weights: Tensor, num_verts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns and values of the Laplacian, sorted by row and column; differentiable in the weights."""
     i, j = edges.unbind(1)
     degree = weights.new_zeros(num_verts).index_add(0, edges.flatten(), weights.repeat_interleave(2))
     has_edge = torch.zeros(num_verts, dtype=torch.bool, device=edges.device)
@@ -123,8 +143,7 @@ def laplacian_from_edges(edges: Tensor, weights: Tensor, num_verts: int) -> Tens
     cols = torch.cat([j, i, diagonal])
     values = torch.cat([-weights, -weights, degree[diagonal]])
     order = torch.argsort(rows * num_verts + cols)
-    indices = torch.stack([rows[order], cols[order]])
-    return coalesced_coo(indices, values[order], num_verts)
+    return rows[order], cols[order], values[order]
 
 
 def coalesced_coo(indices: Tensor, values: Tensor, size: int) -> Tensor:

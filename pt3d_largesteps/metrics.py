@@ -15,7 +15,7 @@ from pytorch3d.ops import sample_points_from_meshes
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pt3d_largesteps._checks import describe
+from pt3d_largesteps._checks import check_finite, describe
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def surface_distance(meshes: Any, reference: Any, num_samples: int = 10_000, see
         torch.manual_seed(seed)
         for name, mesh in (("meshes", meshes), ("reference", reference)):
             _check_single(name, mesh)
-            points, normals = sample_points_from_meshes(mesh.cpu(), num_samples, return_normals=True)
+            single = mesh.__class__([mesh.verts_list()[0].detach().cpu().float()], [mesh.faces_list()[0].cpu()])
+            points, normals = sample_points_from_meshes(single, num_samples, return_normals=True)
             clouds.append((points[0].detach().double().numpy(), normals[0].detach().double().numpy()))
     directions = [_nearest(*clouds[0], *clouds[1]), _nearest(*clouds[1], *clouds[0])]
     return SurfaceDistance(directions[0][0], directions[1][0], (directions[0][1] + directions[1][1]) / 2)
@@ -138,6 +139,8 @@ def _face_normals(verts: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _numpy_meshes(meshes: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    for mesh, verts in enumerate(meshes.verts_list()):
+        check_finite(f"vertices of mesh {mesh}", verts.detach())
     pairs = zip(meshes.verts_list(), meshes.faces_list(), strict=True)
     return [
         (np.ascontiguousarray(v.detach().cpu().double().numpy()), np.ascontiguousarray(f.cpu().numpy())) for v, f in pairs

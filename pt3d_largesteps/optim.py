@@ -47,11 +47,16 @@ class UniformAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        check_number("lr", lr, low=0.0)
-        check_number("betas[0]", betas[0], low=0.0, high=1.0)
-        check_number("betas[1]", betas[1], low=0.0, high=1.0)
-        check_number("eps", eps, low=0.0)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, after a look at its hyperparameters."""
+        options = {**self.defaults, **param_group}
+        check_number("lr", options["lr"], low=0.0)
+        check_number("betas[0]", options["betas"][0], low=0.0, high=1.0)
+        check_number("betas[1]", options["betas"][1], low=0.0, high=1.0)
+        check_number("eps", options["eps"], low=0.0)
+        super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -60,18 +65,19 @@ class UniformAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None and parameter.numel() > 0:
-                    self._update(parameter, parameter.grad, group)
+        updates = [
+            (parameter, group)
+            for group in self.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None and parameter.numel() > 0
+        ]
+        for parameter, _ in updates:  # all of them before the first update: a refused step changes nothing
+            _check_gradient(parameter.grad)
+        for parameter, group in updates:
+            self._update(parameter, parameter.grad, group)
         return loss
 
     def _update(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        if gradient.is_sparse:
-            raise RuntimeError("UniformAdam: expected dense gradients, got a sparse one")
-        if gradient.device.type == "cpu":
-            # One NaN would reach every component through the maximum.
-            check_finite("gradient", gradient)
         state = self.state[parameter]
         if not state:
             state["step"] = 0
@@ -83,4 +89,13 @@ class UniformAdam(torch.optim.Optimizer):
         exp_avg.lerp_(gradient, 1 - beta1)
         exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         divisor = (exp_avg_sq.max() / (1 - beta2 ** state["step"])).sqrt() + group["eps"]
+        divisor = torch.where(divisor > 0, divisor, 1)  # no gradient yet, and no eps: stay, do not divide zero by zero
         parameter.sub_(exp_avg / divisor * (group["lr"] / (1 - beta1 ** state["step"])))
+
+
+def _check_gradient(gradient: torch.Tensor) -> None:
+    if gradient.is_sparse:
+        raise RuntimeError("UniformAdam: expected dense gradients, got a sparse one")
+    if gradient.device.type == "cpu":
+        # One NaN would reach every component through the maximum.
+        check_finite("gradient", gradient)

@@ -7,12 +7,13 @@ for the whole surface, while x itself can take any shape.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pt3d_largesteps._checks import check_float_dtype, describe
+from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 from pt3d_largesteps.laplacian import packed_verts_faces
 from pt3d_largesteps.solvers import solve
 from pt3d_largesteps.solvers.base import SolverFactory, check_solver
@@ -64,8 +65,8 @@ class LargeSteps(nn.Module):
 
     Args:
         meshes: ``Meshes``, of one topology or of many, float32 or float64; empty meshes may be among them. Their
-            textures stay on what comes back (the same object: to optimise them, set new ones at each step, as PyTorch3D's
-            tutorials do). No mesh reaches another.
+            textures stay on what comes back, by reference to their tensors, so that these can be optimised too. The
+            matrix couples no mesh with another; the solve of a Cholesky solver does not either.
         lambda_: strength of the smoothing, at least 0; 19 if ``alpha`` is not given either. The larger, the smoother
             the steps; typically 1 to 100.
         alpha: in [0, 1), instead of ``lambda_``: M = (1 - alpha) I + alpha L.
@@ -107,12 +108,12 @@ class LargeSteps(nn.Module):
         with torch.no_grad():
             matrix = compute_matrix(meshes, lambda_=lambda_, alpha=alpha, laplacian=laplacian)
         lambda_ = DEFAULT_LAMBDA if lambda_ is None else lambda_
-        self._description = f"lambda_={lambda_:g}" if alpha is None else f"alpha={alpha:g}"
+        self._description = f"lambda_={float(lambda_):g}" if alpha is None else f"alpha={float(alpha):g}"
         self._description += f", laplacian={laplacian if isinstance(laplacian, str) else 'given'}"
         self.matrix = matrix.detach()
         self.solver = solver
         self._template = _topology(meshes)
-        self.u = nn.Parameter(to_differential(self.matrix, verts.detach()))
+        self.u = nn.Parameter(self._encoded(verts.detach()))
 
     def forward(self) -> Any:
         """The batch as ``Meshes``, with the vertices x = M^-1 u, the given textures and the cached topology."""
@@ -120,12 +121,14 @@ class LargeSteps(nn.Module):
         if self.u.shape[0] == 0:
             return template.clone()
         num_meshes, max_verts = len(template), int(template.verts_padded().shape[1])
-        verts = self.verts_packed()
-        if verts.shape[0] == num_meshes * max_verts:
-            return template.update_padded(verts.view(num_meshes, max_verts, 3))
-        padded = verts.new_zeros(num_meshes * max_verts, 3)
-        padded = padded.index_copy(0, template.verts_padded_to_packed_idx(), verts)
-        return template.update_padded(padded.view(num_meshes, max_verts, 3))
+        padded = verts = self.verts_packed()
+        if verts.shape[0] != num_meshes * max_verts:
+            padded = verts.new_zeros(num_meshes * max_verts, 3)
+            padded = padded.index_copy(0, template.verts_padded_to_packed_idx(), verts)
+        meshes = template.update_padded(padded.view(num_meshes, max_verts, 3))
+        # Textures keep what they compute of their tensors: each batch gets an object of its own, that starts with nothing.
+        meshes.textures = copy.copy(template.textures)
+        return meshes
 
     def verts_packed(self) -> Tensor:
         """The vertices x = M^-1 u, packed (sum(V_n), 3), differentiable in u."""
@@ -144,23 +147,32 @@ class LargeSteps(nn.Module):
         if hasattr(verts, "verts_packed"):
             given = verts
             verts = given.verts_packed()
-            if not torch.equal(given.faces_packed().to(self.u.device), self._template.faces_packed()):
+            template = self._template
+            same_sizes = given.num_verts_per_mesh().tolist() == template.num_verts_per_mesh().tolist()
+            if not same_sizes or not torch.equal(given.faces_packed().to(self.u.device), template.faces_packed()):
                 raise ValueError("verts: expected Meshes with the same faces; for other faces make a new LargeSteps")
         if not isinstance(verts, Tensor) or verts.shape != self.u.shape:
             raise ValueError(f"verts: expected packed positions of shape {tuple(self.u.shape)}, got {describe(verts)}")
         check_float_dtype("verts", verts)
         verts = verts.detach().to(self.u)
         _check_positions("verts", verts, self._template)
-        self.u.copy_(to_differential(self.matrix, verts))
+        self.u.copy_(self._encoded(verts))
+
+    def _encoded(self, verts: Tensor) -> Tensor:
+        u = to_differential(self.matrix, verts)
+        check_finite("u", u, "; the positions are too large for the dtype")
+        return u
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """The matrix, saved with u: u means nothing without it."""
         matrix = self.matrix
         return {"crow_indices": matrix.crow_indices, "col_indices": matrix.col_indices, "values": matrix.values}
 
-    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+    def set_extra_state(self, state: Any) -> None:
         """Refuses the coordinates of another matrix, whose shape would come out wrong without a word."""
         matrix = self.matrix
+        if not isinstance(state, dict) or set(state) != {"crow_indices", "col_indices", "values"}:
+            raise ValueError(f"state_dict: expected the system matrix beside u, got {describe(state)}")
         saved = {name: tensor.to(matrix.device) for name, tensor in state.items()}
         same_pattern = torch.equal(saved["crow_indices"], matrix.crow_indices) and torch.equal(
             saved["col_indices"], matrix.col_indices
@@ -175,13 +187,23 @@ class LargeSteps(nn.Module):
                 " make LargeSteps with the saved ones, or carry positions over with set_verts"
             )
 
-    def _apply(self, fn, recurse: bool = True):
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if prefix + "_extra_state" in state_dict:  # before u is touched: a refused state changes nothing
+            self.set_extra_state(state_dict[prefix + "_extra_state"])
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._follow_parameter()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LargeSteps:
         module = super()._apply(fn, recurse)
+        self._follow_parameter()
+        return module
+
+    def _follow_parameter(self) -> None:
+        """Takes everything else to the device and dtype of u."""
         if (self.u.device, self.u.dtype) != (self.matrix.device, self.matrix.dtype):
             self.matrix = self.matrix.to(device=self.u.device, dtype=self.u.dtype)
             if self._template.device != self.u.device:
                 self._template = _topology(self._template.to(self.u.device))
-        return module
 
     def extra_repr(self) -> str:
         template = self._template

@@ -16,10 +16,16 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, check_number, describe
-from pt3d_largesteps.laplacian import coalesced_coo, combinatorial_laplacian, cotangent_laplacian, packed_verts_faces
+from pt3d_largesteps.laplacian import (
+    coalesced_coo,
+    combinatorial_edges,
+    cotangent_edges,
+    laplacian_entries,
+    packed_verts_faces,
+)
 
 DEFAULT_LAMBDA = 19.0  # the paper's choice for most of its experiments: alpha = 0.95
-LAPLACIANS = {"combinatorial": combinatorial_laplacian, "cotangent": cotangent_laplacian}
+LAPLACIANS = {"combinatorial": combinatorial_edges, "cotangent": cotangent_edges}
 
 
 def lambda_from_alpha(alpha: float | Tensor) -> float | Tensor:
@@ -77,10 +83,40 @@ class SystemMatrix:
                 the solvers.
             lambda_: finite, at least 0; a 0-dimensional tensor may require gradients. 19 if alpha is not given either.
             alpha: in [0, 1), instead of ``lambda_``.
+
+        Gradients reach the values of a torch tensor, once: torch's second derivatives through sparse tensors are wrong.
         """
         identity_weight, laplacian_weight = _weights(lambda_, alpha)
         rows, cols, values, size = _checked_entries("laplacian", laplacian)
         return cls._identity_plus(identity_weight, laplacian_weight, rows, cols, values, size)
+
+    @classmethod
+    def from_edges(
+        cls,
+        edges: Tensor,
+        weights: Tensor,
+        num_verts: int,
+        *,
+        lambda_: float | Tensor | None = None,
+        alpha: float | Tensor | None = None,
+    ) -> SystemMatrix:
+        """As :meth:`from_laplacian`, for the Laplacian of a weighted graph; differentiable in the weights, twice and more.
+
+        Args:
+            edges: (E, 2) int64 vertex indices, each edge once, no self-edges.
+            weights: (E,) float.
+            num_verts: V.
+        """
+        if edges.dim() != 2 or edges.shape[1] != 2 or weights.shape != edges.shape[:1]:
+            raise ValueError(f"edges: expected (E, 2) beside weights (E,), got {describe(edges)} and {describe(weights)}")
+        if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= num_verts):
+            raise ValueError(f"edges: expected vertex indices in [0, {num_verts}), got {int(edges.min())} to {int(edges.max())}")
+        check_float_dtype("weights", weights)
+        check_finite("weights", weights.detach())
+        identity_weight, laplacian_weight = _weights(lambda_, alpha)
+        return cls._identity_plus(
+            identity_weight, laplacian_weight, *laplacian_entries(edges, weights, num_verts), num_verts
+        )
 
     @classmethod
     def _identity_plus(cls, identity_weight, laplacian_weight, rows, cols, values, size) -> SystemMatrix:
@@ -92,6 +128,7 @@ class SystemMatrix:
         counts = torch.bincount(unique_keys // max(size, 1), minlength=size)
         crow_indices = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         check_finite("matrix", merged.detach(), "; lambda or the Laplacian is too large for the dtype")
+        _check_identity_is_felt(identity_weight, merged.detach())
         return cls(crow_indices, unique_keys % max(size, 1), merged)
 
     @property
@@ -113,8 +150,9 @@ class SystemMatrix:
     @cached_property
     def row_indices(self) -> Tensor:
         """(nnz,) int64, the row of each entry."""
-        rows = torch.arange(self.shape[0], device=self.device)
-        return rows.repeat_interleave(self.crow_indices.diff(), output_size=self.nnz)
+        with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
+            rows = torch.arange(self.shape[0], device=self.device)
+            return rows.repeat_interleave(self.crow_indices.diff(), output_size=self.nnz)
 
     def diagonal(self) -> Tensor:
         """(V,), differentiable in the values."""
@@ -194,7 +232,8 @@ def compute_matrix(
     if isinstance(laplacian, str):
         if laplacian not in LAPLACIANS:
             raise ValueError(f"laplacian: expected one of {list(LAPLACIANS)} or a matrix, got {laplacian!r}")
-        return SystemMatrix.from_laplacian(LAPLACIANS[laplacian](verts, faces), lambda_=lambda_, alpha=alpha)
+        edges, weights = LAPLACIANS[laplacian](verts, faces)
+        return SystemMatrix.from_edges(edges, weights, verts.shape[0], lambda_=lambda_, alpha=alpha)
     matrix = SystemMatrix.from_laplacian(laplacian, lambda_=lambda_, alpha=alpha)
     if matrix.shape[0] != verts.shape[0]:
         raise ValueError(f"laplacian: expected a matrix of {verts.shape[0]} rows, one per vertex, got {matrix.shape}")
@@ -212,6 +251,18 @@ def _weights(lambda_: Any, alpha: Any) -> tuple[Any, Any]:
     check_number("alpha", alpha, low=0.0, high=1.0)
     alpha = alpha.reshape(()) if isinstance(alpha, Tensor) else alpha
     return 1 - alpha, alpha
+
+
+def _check_identity_is_felt(identity_weight: float | Tensor, values: Tensor) -> None:
+    """Refuses a lambda L beside which the dtype loses the identity: L alone is singular, and solves would be noise."""
+    if values.numel() == 0 or float(identity_weight) == 0.0:
+        return
+    lost = float(values.abs().max()) * torch.finfo(values.dtype).eps
+    if lost > 0.5 * float(identity_weight):
+        raise ValueError(
+            f"matrix: expected a lambda whose lambda L leaves the identity visible in {values.dtype}, got entries of"
+            f" {float(values.abs().max()):.3g} beside {float(identity_weight):.3g}; take a smaller lambda, or float64 vertices"
+        )
 
 
 def _checked_entries(name: str, matrix: Any) -> tuple[Tensor, Tensor, Tensor, int]:

@@ -83,6 +83,19 @@ class TestSelfIntersections:
         assert self_intersecting_faces(crossing).item() == 1.0
 
 
+    def test_positions_that_are_not_finite(self):
+        verts = ico_sphere(0).verts_packed().clone()
+        verts[3] = math.nan
+        with pytest.raises(ValueError, match="vertices of mesh 0: expected finite numbers, got nan"):
+            self_intersecting_faces(Meshes([verts], ico_sphere(0).faces_list()))
+
+
+def test_float64_meshes():
+    sphere = ico_sphere(2)
+    double = Meshes([sphere.verts_packed().double()], sphere.faces_list())
+    assert surface_distance(double, sphere).chamfer == surface_distance(sphere, sphere).chamfer
+
+
 class TestFlippedFaces:
     def test_some(self):
         sphere = ico_sphere(2)

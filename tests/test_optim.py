@@ -159,6 +159,12 @@ def test_a_gradient_of_zeros_moves_nothing():
     assert torch.equal(parameter, torch.ones(3))
 
 
+def test_no_gradient_and_no_eps():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    run(UniformAdam([parameter], eps=0.0), parameter, [torch.zeros(3)] * 3)
+    assert torch.equal(parameter, torch.ones(3))
+
+
 def test_empty_parameters():
     parameter = torch.nn.Parameter(torch.zeros(0, 3))
     run(UniformAdam([parameter]), parameter, [torch.zeros(0, 3)])
@@ -190,6 +196,17 @@ class TestErrors:
     def test_hyperparameters(self, options, message):
         with pytest.raises(ValueError, match=message):
             UniformAdam([torch.nn.Parameter(torch.ones(3))], **options)
+
+    def test_hyperparameters_of_a_group(self):
+        with pytest.raises(ValueError, match=r"lr: expected a finite number in \[0, infinity\), got -1"):
+            UniformAdam([{"params": [torch.nn.Parameter(torch.ones(3))], "lr": -1.0}])
+
+    def test_a_refused_step_moves_no_parameter(self):
+        good, bad = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+        good.grad, bad.grad = torch.ones(3), torch.full((3,), math.nan)
+        with pytest.raises(ValueError, match="gradient: expected finite numbers"):
+            UniformAdam([good, bad]).step()
+        assert torch.equal(good, torch.ones(3))
 
     @pytest.mark.parametrize("entry", [math.nan, math.inf])
     def test_a_gradient_that_is_not_finite_changes_nothing(self, entry):

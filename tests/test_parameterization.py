@@ -129,30 +129,29 @@ class TestMeshesThatComeBack:
 
     def test_vertex_colours_can_be_optimised_along(self):
         colors = torch.rand(1, 42, 3, requires_grad=True)
-        steps = LargeSteps(ico_sphere(1))
-        optimizer = torch.optim.SGD([colors], lr=1.0)
-        for _ in range(2):
-            meshes = steps()
-            meshes.textures = TexturesVertex(colors)  # as PyTorch3D's tutorials do, at each step
-            before = colors.detach().clone()
-            optimizer.zero_grad()
-            meshes.textures.verts_features_packed().square().sum().backward()
-            optimizer.step()
-            torch.testing.assert_close(colors, -before)  # x - 2 x
-
-    def test_gradients_reach_the_given_textures(self):
-        colors = torch.rand(1, 42, 3, requires_grad=True)
         sphere = ico_sphere(1)
         steps = LargeSteps(Meshes(sphere.verts_list(), sphere.faces_list(), TexturesVertex(colors)))
-        steps().textures.verts_features_packed().sum().backward()
-        assert torch.equal(colors.grad, torch.ones_like(colors))
+        optimizer = torch.optim.SGD([colors], lr=1.0)
+        for _ in range(3):
+            before = colors.detach().clone()
+            optimizer.zero_grad()
+            textures = steps().textures
+            torch.testing.assert_close(textures.verts_features_list()[0], before[0])
+            textures.verts_features_packed().square().sum().backward()
+            optimizer.step()
+            torch.testing.assert_close(colors, -before)  # x - 2 x
+        copy.deepcopy(steps)
 
-    def test_uv_textures_stay(self):
+    def test_uv_textures_can_be_optimised_along(self):
         sphere = ico_sphere(1)
-        image = torch.rand(1, 8, 8, 3)
+        image = torch.rand(1, 8, 8, 3, requires_grad=True)
         textures = TexturesUV(image, [sphere.faces_packed()], [torch.rand(42, 2)])
-        meshes = Meshes(sphere.verts_list(), sphere.faces_list(), textures)
-        assert LargeSteps(meshes)().textures is textures
+        steps = LargeSteps(Meshes(sphere.verts_list(), sphere.faces_list(), textures))
+        for value in (0.25, 0.75):
+            with torch.no_grad():
+                image.fill_(value)
+            assert steps().textures.maps_padded().unique().item() == value
+            steps().textures.faces_uvs_list()
 
     def test_two_backward_passes_through_two_meshes(self):
         steps = LargeSteps(ico_sphere(1))
@@ -193,6 +192,25 @@ class TestModule:
     def test_the_state_of_another_matrix_is_refused(self, other, message):
         with pytest.raises(ValueError, match=f"state_dict: .*{message}"):
             other().load_state_dict(LargeSteps(ico_sphere(2)).state_dict())
+
+    @pytest.mark.parametrize("extra", [None, {}, {"values": torch.zeros(3)}])
+    def test_a_state_without_its_matrix_is_refused(self, extra):
+        state = LargeSteps(ico_sphere(1)).state_dict()
+        state["_extra_state"] = extra
+        with pytest.raises(ValueError, match="state_dict: expected the system matrix beside u"):
+            LargeSteps(ico_sphere(1)).load_state_dict(state)
+
+    def test_a_refused_state_changes_nothing(self):
+        steps = LargeSteps(ico_sphere(1), lambda_=6.0)
+        before = steps.u.detach().clone()
+        with pytest.raises(ValueError, match="got another lambda"):
+            torch.nn.Sequential(steps).load_state_dict(torch.nn.Sequential(LargeSteps(ico_sphere(1), lambda_=5.0)).state_dict())
+        assert torch.equal(steps.u, before)
+
+    def test_assigning_a_state_of_another_dtype(self):
+        steps = LargeSteps(ico_sphere(1))
+        steps.load_state_dict(LargeSteps(as_double(ico_sphere(1))).state_dict(), assign=True)
+        assert steps().verts_padded().dtype == torch.float64
 
     def test_the_state_of_another_topology_is_refused(self):
         sphere = ico_sphere(1)
@@ -254,6 +272,13 @@ class TestSetVerts:
             steps.set_verts(torch.zeros(41, 3))
         with pytest.raises(ValueError, match="verts: expected Meshes with the same faces"):
             steps.set_verts(ragged())
+        two = LargeSteps(join_meshes_as_batch([ico_sphere(0), ico_sphere(0)]))
+        points = [ico_sphere(0).verts_packed()] * 2
+        one = Meshes([torch.cat(points)], [torch.cat([ico_sphere(0).faces_packed(), ico_sphere(0).faces_packed() + 12])])
+        with pytest.raises(ValueError, match="verts: expected Meshes with the same faces"):
+            two.set_verts(one)
+        with pytest.raises(ValueError, match="u: expected finite numbers, got .*; the positions are too large"):
+            steps.set_verts(steps.verts_packed() * 3e38)
         with pytest.raises(ValueError, match=r"verts: expected finite positions, got .* at vertex 3 of mesh 0"):
             steps.set_verts(torch.zeros(42, 3).index_fill(0, torch.tensor(3), math.inf))
         with pytest.raises(TypeError, match="verts: expected a real floating-point dtype"):

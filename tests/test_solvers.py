@@ -73,11 +73,12 @@ def test_any_number_of_columns(solver, shape):
 
 @EVERY_SOLVER
 def test_columns_do_not_reach_each_other(solver):
-    matrix = double_matrix(ico_sphere(2))
+    packed = ico_sphere(2).verts_packed().double(), ico_sphere(2).faces_packed()
+    matrix = compute_matrix(*packed, lambda_=19.0)
     rhs = torch.randn(162, 4, dtype=torch.float64) * torch.tensor([1.0, 1e-6, 1e6, 0.0]).double()
     together = solve(matrix, rhs, solver)
     for k in range(4):
-        alone = solve(matrix, rhs[:, k], functools.partial(ConjugateGradientSolver) if "gradient" in solver else solver)
+        alone = solve(compute_matrix(*packed, lambda_=19.0), rhs[:, k], solver)  # a matrix of its own: no guess is left over
         torch.testing.assert_close(together[:, k], alone, rtol=1e-8, atol=1e-300)
 
 
@@ -89,13 +90,13 @@ def test_gradients(solver):
     edges = torch.stack([pattern.row_indices, pattern.col_indices], dim=1)
     edges = edges[edges[:, 0] < edges[:, 1]]
     weights = torch.rand(len(edges), dtype=torch.float64).add(0.5).requires_grad_()
+    lambda_ = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
 
-    def solution(weights, rhs):
-        matrix = SystemMatrix.from_laplacian(laplacian_from_edges(edges, weights, 12), lambda_=0.7)
-        return solve(matrix, rhs, solver)
+    def solution(weights, lambda_, rhs):
+        return solve(SystemMatrix.from_edges(edges, weights, 12, lambda_=lambda_), rhs, solver)
 
-    assert torch.autograd.gradcheck(solution, (weights, rhs))
-    assert torch.autograd.gradgradcheck(solution, (weights, rhs))
+    assert torch.autograd.gradcheck(solution, (weights, lambda_, rhs))
+    assert torch.autograd.gradgradcheck(solution, (weights, lambda_, rhs))
 
 
 @EVERY_SOLVER
@@ -177,6 +178,19 @@ def test_under_no_grad_and_inference_mode(solver):
             matrix = compute_matrix(ico_sphere(1))
             rhs = torch.randn(42, 3)
             torch.testing.assert_close(matrix @ solve(matrix, rhs, solver), rhs, rtol=1e-4, atol=1e-4)
+            matrix.values.mul_(2)
+            torch.testing.assert_close(matrix @ solve(matrix, rhs, solver), rhs, rtol=1e-4, atol=1e-4)
+
+
+@EVERY_SOLVER
+def test_autocast_leaves_the_solve_alone(solver):
+    matrix = compute_matrix(ico_sphere(1))
+    rhs = torch.randn(42, 3, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        solution = solve(matrix, rhs, solver)
+    assert solution.dtype == torch.float32
+    torch.testing.assert_close(matrix @ solution, rhs, rtol=1e-4, atol=1e-4)
+    solution.sum().backward()
 
 
 @EVERY_SOLVER
@@ -240,12 +254,22 @@ class TestConjugateGradient:
         solver.solve(torch.randn(42, 3))
         assert torch.equal(solver.solve(torch.zeros(42, 3)), torch.zeros(42, 3))
 
-    @pytest.mark.parametrize("scale", [1e-15, 1e15])
+    @pytest.mark.parametrize("ratio", [1e-3, 1e-5, 1e-8])
+    def test_a_guess_that_is_far_too_large_costs_no_digits(self, ratio):
+        matrix = compute_matrix(ico_sphere(4))
+        solver = ConjugateGradientSolver(matrix)
+        solver.solve(torch.randn(2562, 3))
+        rhs = ratio * torch.randn(2562, 3)
+        error = (solver.solve(rhs).double() - scipy_solve(matrix, rhs)).norm() / scipy_solve(matrix, rhs).norm()
+        assert error < 1e-5
+
+    @pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e15, 1e30])
     def test_the_tolerance_is_relative(self, scale):
         matrix = compute_matrix(ico_sphere(2))
         rhs = torch.randn(162, 3)
         expected = scipy_solve(matrix, rhs)
         solution = ConjugateGradientSolver(matrix).solve(rhs * scale) / scale
+        assert expected.abs().max() > 0.1
         torch.testing.assert_close(solution.double(), expected, rtol=0, atol=1e-4)
 
     def test_not_converged(self):

@@ -76,6 +76,44 @@ def test_lambda_can_be_learned():
     torch.testing.assert_close(torch.autograd.grad(energy(lambda_), lambda_)[0], expected)
 
 
+@pytest.mark.parametrize("lambda_", [np.float32(3), np.int64(3), torch.tensor([3.0]), torch.tensor(3)])
+def test_kinds_of_numbers(lambda_):
+    matrix = compute_matrix(ico_sphere(0), lambda_=lambda_)
+    assert matrix.dtype == torch.float32
+    assert torch.equal(matrix.values, compute_matrix(ico_sphere(0), lambda_=3.0).values)
+
+
+def test_second_derivatives_reach_the_vertices_through_cotangent_weights():
+    verts, faces = ico_sphere(0).verts_packed().double(), ico_sphere(0).faces_packed()
+    x = torch.randn(12, 1, dtype=torch.float64)
+
+    def energy(verts):
+        return (x * (compute_matrix(verts, faces, lambda_=0.3, laplacian="cotangent") @ x)).sum()
+
+    verts = verts.requires_grad_()
+    assert torch.autograd.gradcheck(energy, verts)
+    assert torch.autograd.gradgradcheck(energy, verts)
+
+
+def test_second_derivatives_of_degenerate_faces_are_finite():
+    meshes = shapes()["degenerate"]
+    verts = meshes.verts_packed().double().requires_grad_()
+    energy = compute_matrix(verts, meshes.faces_packed(), laplacian="cotangent").values.square().sum()
+    (gradient,) = torch.autograd.grad(energy, verts, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.sum(), verts)
+    assert torch.isfinite(gradient).all()
+    assert torch.isfinite(second).all()
+
+
+def test_a_product_after_inference_mode():
+    matrix = compute_matrix(ico_sphere(0))
+    with torch.inference_mode():
+        matrix @ torch.ones(12)
+    x = torch.randn(12, requires_grad=True)
+    (matrix @ x).sum().backward()
+    torch.testing.assert_close(x.grad, torch.ones(12))
+
+
 @pytest.mark.parametrize(
     "convert",
     [
@@ -157,6 +195,21 @@ class TestErrors:
     def test_lambda_too_large_for_the_dtype(self):
         with pytest.raises(ValueError, match="matrix: expected finite numbers, got inf"):
             compute_matrix(ico_sphere(0), lambda_=1e38)
+        with pytest.raises(ValueError, match=r"matrix: expected a lambda whose lambda L leaves the identity visible in torch.float32"):
+            compute_matrix(ico_sphere(0), lambda_=1e7)
+        compute_matrix(ico_sphere(0).verts_packed().double(), ico_sphere(0).faces_packed(), lambda_=1e7)
+
+    @pytest.mark.parametrize(
+        ("edges", "weights", "message"),
+        [
+            (torch.zeros(3, 3, dtype=torch.int64), torch.ones(3), r"edges: expected \(E, 2\) beside weights \(E,\)"),
+            (torch.tensor([[0, 12]]), torch.ones(1), r"edges: expected vertex indices in \[0, 12\), got 0 to 12"),
+            (torch.tensor([[0, 1]]), torch.tensor([math.nan]), "weights: expected finite numbers, got nan"),
+        ],
+    )
+    def test_wrong_edges(self, edges, weights, message):
+        with pytest.raises(ValueError, match=message):
+            SystemMatrix.from_edges(edges, weights, 12)
 
     def test_not_symmetric(self):
         dense = combinatorial_laplacian(ico_sphere(0)).to_dense()

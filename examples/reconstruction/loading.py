@@ -21,7 +21,8 @@ def load_target(path: str | Path) -> Meshes:
     """
     path = Path(path)
     if not path.is_file():
-        raise TargetError(f"target: expected a mesh file, got {path}, which does not exist")
+        reason = "is no regular file" if path.exists() else "does not exist"
+        raise TargetError(f"target: expected a mesh file, got {path}, which {reason}")
     readers = {".obj": (_read_obj, _read_trimesh), ".ply": (_read_ply, _read_trimesh)}
     reasons = []
     for reader in readers.get(path.suffix.lower(), (_read_trimesh,)):
@@ -47,7 +48,10 @@ def checked_target(verts: torch.Tensor, faces: torch.Tensor, name: str) -> Meshe
         raise TargetError(f"target: expected finite coordinates, got NaN or infinity in {name}")
     if float((verts.amax(0) - verts.amin(0)).max()) == 0:
         raise TargetError(f"target: expected a surface, got {name}, all of whose vertices coincide")
-    return Meshes(verts=[_in_unit_ball(verts).float()], faces=[faces.view(-1, 3)])
+    meshes = Meshes(verts=[_in_unit_ball(verts).float()], faces=[faces.view(-1, 3)])
+    if float(meshes.faces_areas_packed().sum()) < 1e-6:
+        raise TargetError(f"target: expected a surface, got {name}, whose faces have no area")
+    return meshes
 
 
 def into_unit_ball(meshes: Meshes) -> Meshes:

@@ -63,8 +63,6 @@ def antialias(images: Tensor, scene: Scene, visible: VisibleFaces, perspective: 
     num_images, height, width, channels = images.shape
     pixels = ndc_to_pixels(scene.ndc, (height, width))
     found = _visible_crossings(scene, pixels.detach(), visible, perspective, z_clip)
-    if found.edge.numel() == 0:
-        return images
     along, across = _oriented(pixels, scene.edges[found.edge], found.steep)
     t = (found.line - along[:, 0]) / (along[:, 1] - along[:, 0])
     distance = (across[:, 0] + t * (across[:, 1] - across[:, 0]) - found.inside_coordinate).abs()

@@ -33,7 +33,7 @@ class PyTorch3DRenderer:
         cull_backfaces: leave out the faces that are seen from behind.
         antialiased: blend across the outlines. Without it nothing depends on where the outlines are.
 
-    Gradients reach the vertices of the meshes. Images are of the cameras' dtype. Faces in front of half the cameras'
+    Gradients reach the vertices of the meshes. Images are float32. Faces in front of half the cameras'
     ``znear`` are clipped, as PyTorch3D does.
 
     Example:

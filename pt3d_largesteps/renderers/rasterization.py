@@ -15,7 +15,7 @@ from torch import Tensor
 from pt3d_largesteps.renderers.projection import ndc_half_ranges
 
 _EPSILON = 1e-8  # PyTorch3D's: smallest area of a face, smallest depth, and what keeps divisions finite
-_PAIRS_AT_ONCE = 1 << 22  # bounds the memory: about 200 bytes for each pair
+_PAIRS_AT_ONCE = 1 << 21  # bounds the memory: about 200 bytes for each pair
 _SLACK = 1e-3  # in pixels, around the bounding boxes: rounding must not lose a pair that the exact test would keep
 
 
@@ -52,12 +52,12 @@ def rasterize(
     """
     height, width = image_size
     nearest = torch.full((num_images * height * width,), torch.iinfo(torch.int64).max, device=face_verts.device)
-    boxes = _pixel_boxes(face_verts, image_size, cull_backfaces)
-    num_pairs = ((boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])).clamp_min(0)
-    candidates = num_pairs.nonzero().squeeze(1)
-    for part in _parts(num_pairs[candidates]):
-        faces = candidates[part]
-        _rasterize_faces(nearest, face_verts, face_to_image, boxes, faces, num_pairs[faces], image_size, perspective_correct)
+    faces, boxes = _strips(_pixel_boxes(face_verts, image_size, cull_backfaces))
+    num_pairs = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
+    for part in _parts(num_pairs):
+        _rasterize_faces(
+            nearest, face_verts, face_to_image, boxes[part], faces[part], num_pairs[part], image_size, perspective_correct
+        )
     hit = nearest != torch.iinfo(torch.int64).max
     pix_to_face = torch.where(hit, nearest & 0xFFFFFFFF, -1)
     zbuf = torch.where(hit, (nearest >> 32).to(torch.int32).view(torch.float32), torch.inf)
@@ -72,7 +72,7 @@ def _rasterize_faces(nearest, face_verts, face_to_image, boxes, faces, counts, i
     total = int(counts.sum())
     owner = torch.arange(faces.shape[0], device=device).repeat_interleave(counts, output_size=total)
     index = torch.arange(total, device=device) - (counts.cumsum(0) - counts)[owner]  # within the box
-    x_low, x_high, y_low, _ = boxes[faces].unbind(1)
+    x_low, x_high, y_low, _ = boxes.unbind(1)
     box_width = (x_high - x_low)[owner]
     y_index = index // box_width
     x_index = index - y_index * box_width + x_low[owner]
@@ -137,8 +137,21 @@ def _pixel_centers(size: int, half_range: float, device: torch.device) -> Tensor
     return -offset + (full_range * index + offset) / size
 
 
+def _strips(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """The boxes (S, 4) that are not empty, and whose face (S,) each is; larger ones than the memory allows cut by rows."""
+    width, height = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
+    rows_at_once = (_PAIRS_AT_ONCE // width.clamp_min(1)).clamp_min(1)
+    num_strips = torch.where(width > 0, -(-height // rows_at_once), 0)  # rounded up
+    faces = torch.arange(boxes.shape[0], device=boxes.device).repeat_interleave(num_strips)
+    boxes = boxes[faces]
+    strip = torch.arange(faces.shape[0], device=boxes.device) - (num_strips.cumsum(0) - num_strips)[faces]
+    first_row = boxes[:, 2] + strip * rows_at_once[faces]
+    last_row = torch.minimum(first_row + rows_at_once[faces], boxes[:, 3])
+    return faces, torch.stack([boxes[:, 0], boxes[:, 1], first_row, last_row], dim=1)
+
+
 def _parts(counts: Tensor) -> list[slice]:
-    """Splits a list of faces so that each part has at most ``_PAIRS_AT_ONCE`` pairs, or a single face."""
+    """Splits a list of boxes so that each part has at most ``_PAIRS_AT_ONCE`` pairs, or one box more."""
     if counts.numel() == 0:
         return []
     ends = counts.cumsum(0)

@@ -44,17 +44,18 @@ def make_scene(meshes: Any, cameras: Any) -> Scene:
     num_meshes, num_cameras = len(meshes), len(cameras)
     if num_meshes != num_cameras and 1 not in (num_meshes, num_cameras):
         raise ValueError(f"cameras: expected 1 or {num_meshes} cameras for {num_meshes} meshes, got {num_cameras}")
-    if cameras.device != meshes.device:
+    if torch.device(cameras.device) != torch.device(meshes.device):
         raise ValueError(f"cameras: expected them on {meshes.device}, as the meshes, got cameras on {cameras.device}")
+    if cameras.R.dtype != torch.float32:
+        raise TypeError(f"cameras: expected float32 cameras, as PyTorch3D's rasteriser does, got {cameras.R.dtype}")
     num_images = max(num_meshes, num_cameras)
     if meshes.isempty():
         return _empty_scene(num_images, meshes.device)
     faces, edges = meshes.faces_packed(), meshes.edges_packed()
     arrays = {"faces": faces, "edges": edges, "faces_to_edges": meshes.faces_packed_to_edges_packed()}
-    dtype = cameras.R.dtype
     if num_meshes == 1:
         num_verts = meshes.verts_packed().shape[0]
-        ndc = project_to_ndc(meshes.verts_packed()[None].to(dtype), cameras)
+        ndc = project_to_ndc(meshes.verts_packed()[None].float(), cameras)
         image = torch.arange(num_images, device=meshes.device)
         sizes = {"faces": num_verts, "edges": num_verts, "faces_to_edges": edges.shape[0]}
         arrays = {name: (array + image[:, None, None] * sizes[name]).flatten(0, 1) for name, array in arrays.items()}
@@ -66,7 +67,7 @@ def make_scene(meshes: Any, cameras: Any) -> Scene:
             edge_to_image=image.repeat_interleave(edges.shape[0]),
             **arrays,
         )
-    ndc = project_to_ndc(meshes.verts_padded().to(dtype), cameras).reshape(-1, 3)
+    ndc = project_to_ndc(meshes.verts_padded().float(), cameras).reshape(-1, 3)
     return Scene(
         num_images,
         ndc.index_select(0, meshes.verts_padded_to_packed_idx()),

@@ -79,15 +79,20 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
     if solver == "auto":
         solver = available_solvers()[0]
     # An edit of the values in place makes a factorisation stale; the version counter of the tensor tells.
-    version = 0 if matrix.values.is_inference() else matrix.values._version
+    if matrix.values.is_inference():  # these have no such counter
+        return _make(matrix, solver)
+    version = matrix.values._version
     kept = matrix._solvers.get(solver)
     if kept is None or kept[0] != version:
-        factory = _FACTORIES[solver] if isinstance(solver, str) else solver
         matrix._solvers.pop(solver, None)  # frees its memory before the new one takes more
         while len(matrix._solvers) >= _MAX_KEPT:
             matrix._solvers.pop(next(iter(matrix._solvers)))
-        kept = matrix._solvers[solver] = (version, factory(matrix.detach()))
+        kept = matrix._solvers[solver] = (version, _make(matrix, solver))
     return kept[1]
+
+
+def _make(matrix: SystemMatrix, solver: str | SolverFactory) -> Solver:
+    return (_FACTORIES[solver] if isinstance(solver, str) else solver)(matrix.detach())
 
 
 def check_solver(solver: str | SolverFactory) -> None:

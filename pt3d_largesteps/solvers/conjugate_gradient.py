@@ -21,9 +21,11 @@ class ConvergenceError(RuntimeError):
 class ConjugateGradientSolver:
     """Preconditioned conjugate gradients for one symmetric positive definite matrix.
 
-    Each column stops at |r| <= tolerance |b|, and the solution is checked against the matrix at the end. The solution of
-    the previous call of the same direction is the first guess, so that the calls of one optimisation take fewer and
-    fewer iterations. The residual is read by the host every ``check_every`` iterations, not at each.
+    Each column stops at |r| <= tolerance |b|, and the solution is checked against the matrix at the end. The norms are
+    those of whole columns: beside a mesh that is far larger, a small one of the same batch is solved less exactly than
+    alone (a Cholesky solver keeps them apart). The solution of the previous call of the same direction is the first
+    guess, where it is better than none, so that the calls of one optimisation take fewer and fewer iterations. The
+    residual is read by the host every ``check_every`` iterations, not at each.
 
     Args:
         matrix: float32 or float64.
@@ -77,11 +79,21 @@ class ConjugateGradientSolver:
         """x = M^-1 rhs, (V, k)."""
         if rhs.numel() == 0:
             return torch.zeros_like(rhs)
+        scale = rhs.abs().amax(0)  # (k,); the squares of columns of 1e-20 or 1e20 would leave the range of float32
+        scale = torch.where(scale > 0, scale, 1)
+        x = self._solve_scaled(rhs / scale, scale, direction) * scale
+        self._guesses[direction] = x
+        return x.clone()
+
+    def _solve_scaled(self, rhs: Tensor, scale: Tensor, direction: int) -> Tensor:
+        """Solves for columns whose largest entry is 1, or which are zero."""
         target = (self.tolerance * rhs.norm(dim=0)) ** 2  # (k,)
         guess = self._guesses.get(direction)
-        if guess is None or guess.shape != rhs.shape:
-            guess = torch.zeros_like(rhs)
-        x = torch.where(target > 0, guess, 0)
+        x = torch.zeros_like(rhs)
+        if guess is not None and guess.shape == rhs.shape:
+            guess = guess / scale
+            # A guess that is farther off than zero would cost digits that it cannot give back.
+            x = torch.where((rhs - self._matrix @ guess).norm(dim=0) < rhs.norm(dim=0), guess, 0)
         residual = rhs - self._matrix @ x
         preconditioned = self._inverse_diagonal * residual
         search = preconditioned
@@ -106,8 +118,7 @@ class ConjugateGradientSolver:
         if bool(indefinite):
             raise ValueError("matrix: expected a positive definite matrix, got a direction of negative curvature")
         self._check(x, rhs, bool(converged))
-        self._guesses[direction] = x
-        return x.clone()
+        return x
 
     def _check(self, x: Tensor, rhs: Tensor, converged: bool) -> None:
         """The recurrence for the residual drifts away from the residual: look at that once, at the end."""

@@ -48,7 +48,8 @@ class _Solve(torch.autograd.Function):
     def forward(ctx, values: Tensor, rhs: Tensor, matrix: SystemMatrix, solver: Solver, direction: int) -> Tensor:
         if rhs.device.type == "cpu":
             check_finite("rhs" if direction == 0 else "the gradient of the solution", rhs)
-        solution = solver.solve(rhs.contiguous(), direction)
+        with torch.autocast(rhs.device.type, enabled=False):
+            solution = solver.solve(rhs.contiguous(), direction)
         ctx.save_for_backward(values, solution)
         ctx.matrix, ctx.solver, ctx.direction = matrix, solver, direction
         return solution

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from pytorch3d.renderer import FoVPerspectiveCameras, look_at_view_transform
+from pytorch3d.renderer.fisheyecameras import FishEyeCameras
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
 from shapes import empty, grid
@@ -46,8 +47,20 @@ class TestImages:
         assert PyTorch3DRenderer(16, WHITE)(empty(), CAMERAS).shape == (2, 16, 16, 4)
 
     def test_meshes_out_of_sight(self):
-        far = ico_sphere(1).offset_verts(torch.full((3,), 100.0))
-        assert PyTorch3DRenderer(16, WHITE)(far, CAMERAS).abs().max() == 0
+        verts = (ico_sphere(1).verts_packed() + 100.0).requires_grad_()
+        images = PyTorch3DRenderer(16)(Meshes([verts], ico_sphere(1).faces_list()), CAMERAS)
+        assert images.abs().max() == 0
+        images.sum().backward()  # a loop that has lost sight of its mesh goes on
+        assert verts.grad.abs().max() == 0
+
+    def test_a_mesh_that_fills_the_image(self):
+        verts = (ico_sphere(1).verts_packed() * 2.6).requires_grad_()
+        PyTorch3DRenderer(16)(Meshes([verts], ico_sphere(1).faces_list()), CAMERAS).sum().backward()
+        assert torch.isfinite(verts.grad).all()
+
+    def test_fisheye_cameras(self):
+        cameras = FishEyeCameras(R=LOOK[0], T=LOOK[1], focal_length=torch.ones(2, 1), world_coordinates=True)
+        assert 0 < PyTorch3DRenderer(24, WHITE)(ico_sphere(2), cameras)[..., 3].mean() < 1
 
     def test_float64_meshes(self):
         sphere = ico_sphere(2)
@@ -148,6 +161,11 @@ class TestErrors:
     def test_number_of_cameras(self):
         with pytest.raises(ValueError, match="cameras: expected 1 or 3 cameras for 3 meshes, got 2"):
             PyTorch3DRenderer(8)(ico_sphere(0).extend(3), CAMERAS)
+
+    def test_double_cameras(self):
+        cameras = FoVPerspectiveCameras(R=LOOK[0].double(), T=LOOK[1].double())
+        with pytest.raises(TypeError, match="cameras: expected float32 cameras"):
+            PyTorch3DRenderer(8)(ico_sphere(0), cameras)
 
     def test_what_is_no_camera_or_no_meshes(self):
         with pytest.raises(TypeError, match="cameras: expected PyTorch3D cameras"):
