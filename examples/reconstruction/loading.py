@@ -72,6 +72,9 @@ def _read_obj(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _read_ply(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    with path.open("rb") as file:
+        if b"end_header" not in file.read(1 << 20):  # PyTorch3D's reader would look for it for ever
+            raise ValueError("its header has no end")
     verts, faces = load_ply(path)
     return verts, faces
 
