@@ -1,7 +1,7 @@
 """PyTorch3D's recipe that deforms a sphere to a mesh, and the same in large steps: the two code blocks of the README.
 
-    python benchmarks/bm_deform.py                        # the shape made in code
-    python benchmarks/bm_deform.py spot.obj bunny.obj     # your own
+python benchmarks/bm_deform.py                        # the shape made in code
+python benchmarks/bm_deform.py spot.obj bunny.obj     # your own
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 
 import torch
+
 from machine import heading
 from readme import marked_block
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
-from reconstruction.loading import into_unit_ball, load_target  # noqa: E402
-from reconstruction.shapes import animal  # noqa: E402
-
-from pt3d_largesteps.metrics import flipped_faces, self_intersecting_faces, surface_distance  # noqa: E402
+from pt3d_largesteps.metrics import flipped_faces, self_intersecting_faces, surface_distance
+from reconstruction.loading import into_unit_ball, load_target
+from reconstruction.shapes import animal
 
 
 def main() -> None:
@@ -35,7 +35,10 @@ def main() -> None:
         target = load_target(path) if path else into_unit_ball(animal())
         noise = surface_distance(target, target)
         for num_steps in options.steps:
-            for label, name in (("PyTorch3D's, four losses", "deform: before"), ("large steps, chamfer alone", "deform: after")):
+            for label, name in (
+                ("PyTorch3D's, four losses", "deform: before"),
+                ("large steps, chamfer alone", "deform: after"),
+            ):
                 torch.manual_seed(0)
                 names = {"trg_mesh": target, "num_steps": num_steps}
                 start = time.perf_counter()

@@ -19,11 +19,12 @@ from machine import heading
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
-from reconstruction.loading import into_unit_ball, load_target  # noqa: E402
-from reconstruction.measures import measure  # noqa: E402
-from reconstruction.optimization import Settings, reconstruct  # noqa: E402
-from reconstruction.shapes import animal  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from tqdm import tqdm
+
+from reconstruction.loading import into_unit_ball, load_target
+from reconstruction.measures import measure
+from reconstruction.optimization import Settings, reconstruct
+from reconstruction.shapes import animal
 
 COLUMNS = (
     "method | chamfer / noise | normals (best) | IoU | self-int. % | flipped % | loss | s / step | solve | render | optimiser"

@@ -14,11 +14,11 @@ import statistics
 import time
 
 import torch
-from machine import heading
 from pytorch3d.renderer import FoVPerspectiveCameras, MeshRasterizer, RasterizationSettings, look_at_view_transform
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
+from machine import heading
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 
 
@@ -27,7 +27,16 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     print(heading())
-    print("\n| vertices | pixels | views | ours min / median, ms | PyTorch3D min / median, ms | ratio of minima | faces that differ |")
+    columns = (
+        "vertices",
+        "pixels",
+        "views",
+        "ours min / median, ms",
+        "PyTorch3D min / median, ms",
+        "ratio",
+        "faces that differ",
+    )
+    print(f"\n| {' | '.join(columns)} |")
     print("|---|---|---|---|---|---|---|")
     views = look_at_view_transform(2.7, torch.tensor([10.0, -30.0]), torch.tensor([20.0, 200.0]))
     cameras = FoVPerspectiveCameras(R=views[0], T=views[1], fov=45.0)
@@ -42,7 +51,10 @@ def main() -> None:
         differ = renderer.visible_faces(sphere, cameras).pix_to_face != rasterizer(sphere.extend(2)).pix_to_face[..., 0]
         cells = [f"{1e3 * min(s):.1f} / {1e3 * statistics.median(s):.1f}" for s in seconds.values()]
         ratio = min(seconds["theirs"]) / min(seconds["ours"])
-        print(f"| {len(sphere.verts_packed()):,} | {size} | 2 | {cells[0]} | {cells[1]} | {ratio:.0f} | {int(differ.sum())} |", flush=True)
+        print(
+            f"| {len(sphere.verts_packed()):,} | {size} | 2 | {cells[0]} | {cells[1]} | {ratio:.0f} | {int(differ.sum())} |",
+            flush=True,
+        )
 
 
 def _timed(sphere: Meshes, loss_of) -> float:

@@ -13,9 +13,9 @@ import statistics
 import time
 
 import torch
-from machine import heading
 from pytorch3d.utils import ico_sphere
 
+from machine import heading
 from pt3d_largesteps import available_solvers, compute_matrix
 from pt3d_largesteps.solvers import solver_for
 

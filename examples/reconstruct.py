@@ -28,15 +28,15 @@ from pathlib import Path
 import torch
 from pytorch3d.io import save_obj
 from pytorch3d.structures import Meshes
+from tqdm import tqdm
+
+from pt3d_largesteps import available_solvers
 from reconstruction.loading import TargetError, into_unit_ball, load_target
 from reconstruction.measures import measure, table
 from reconstruction.methods import DEFAULT_LR, METHODS
 from reconstruction.optimization import Run, Settings, reconstruct, start_meshes
 from reconstruction.pictures import save_comparison, save_loss_curve, save_turntable
 from reconstruction.shapes import animal
-from tqdm import tqdm
-
-from pt3d_largesteps import available_solvers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -110,10 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     lr_help = ", ".join(f"{DEFAULT_LR[method]} for {method}" for method in METHODS)
     parser.add_argument("--lr", type=_non_negative, help=f"step size in mean edge lengths (default: {lr_help})")
-    parser.add_argument("--reg", type=_non_negative, default=defaults.reg, help="weight of --method laplacian (default: %(default)s)")
+    parser.add_argument(
+        "--reg", type=_non_negative, default=defaults.reg, help="weight of --method laplacian (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=_seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
     parser.add_argument("--device", type=_device, default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument("--solver", choices=["auto", *available_solvers()], default=defaults.solver, help="default: %(default)s")
+    parser.add_argument(
+        "--solver", choices=["auto", *available_solvers()], default=defaults.solver, help="default: %(default)s"
+    )
     parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep the sphere's 2,562 vertices to the end")
     return parser
 

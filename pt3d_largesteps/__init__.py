@@ -26,7 +26,6 @@ from pt3d_largesteps.parameterization import LargeSteps, from_differential, to_d
 from pt3d_largesteps.solvers import available_solvers
 from pt3d_largesteps.system import SystemMatrix, compute_matrix, lambda_from_alpha
 
-
 __all__ = [
     "LargeSteps",
     "SystemMatrix",

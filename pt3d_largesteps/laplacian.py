@@ -101,7 +101,9 @@ def cotangent_edges(verts: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
     extent = torch.where(extent > 0, extent, 1)
     to_next, to_previous = to_next / extent, to_previous / extent
     dot = (to_next * to_previous).sum(2)  # (F, 3)
-    squared_area = (torch.linalg.cross(to_next[:, 0], to_previous[:, 0]) ** 2).sum(1, keepdim=True)  # (F, 1), of the doubled area
+    squared_area = (torch.linalg.cross(to_next[:, 0], to_previous[:, 0]) ** 2).sum(
+        1, keepdim=True
+    )  # (F, 1), of the doubled area
     has_area = squared_area > 0  # the square root has no derivative at zero
     double_area = torch.where(has_area, squared_area, 1).sqrt() * has_area
     longest = (to_next**2).sum(2).amax(1, keepdim=True)

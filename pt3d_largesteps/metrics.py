@@ -142,9 +142,7 @@ def _numpy_meshes(meshes: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     for mesh, verts in enumerate(meshes.verts_list()):
         check_finite(f"vertices of mesh {mesh}", verts.detach())
     pairs = zip(meshes.verts_list(), meshes.faces_list(), strict=True)
-    return [
-        (np.ascontiguousarray(v.detach().cpu().double().numpy()), np.ascontiguousarray(f.cpu().numpy())) for v, f in pairs
-    ]
+    return [(np.ascontiguousarray(v.detach().cpu().double().numpy()), np.ascontiguousarray(f.cpu().numpy())) for v, f in pairs]
 
 
 def _check_single(name: str, mesh: Any) -> None:

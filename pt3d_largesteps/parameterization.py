@@ -224,7 +224,8 @@ def _topology(meshes: Any) -> Any:
 def _check_matrix(matrix: Any) -> None:
     if not isinstance(matrix, SystemMatrix):
         raise TypeError(
-            f"matrix: expected a SystemMatrix (of compute_matrix, or SystemMatrix.from_sparse of your own), got {describe(matrix)}"
+            "matrix: expected a SystemMatrix (of compute_matrix, or SystemMatrix.from_sparse of your own),"
+            f" got {describe(matrix)}"
         )
 
 

@@ -110,13 +110,13 @@ class SystemMatrix:
         if edges.dim() != 2 or edges.shape[1] != 2 or weights.shape != edges.shape[:1]:
             raise ValueError(f"edges: expected (E, 2) beside weights (E,), got {describe(edges)} and {describe(weights)}")
         if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= num_verts):
-            raise ValueError(f"edges: expected vertex indices in [0, {num_verts}), got {int(edges.min())} to {int(edges.max())}")
+            raise ValueError(
+                f"edges: expected vertex indices in [0, {num_verts}), got {int(edges.min())} to {int(edges.max())}"
+            )
         check_float_dtype("weights", weights)
         check_finite("weights", weights.detach())
         identity_weight, laplacian_weight = _weights(lambda_, alpha)
-        return cls._identity_plus(
-            identity_weight, laplacian_weight, *laplacian_entries(edges, weights, num_verts), num_verts
-        )
+        return cls._identity_plus(identity_weight, laplacian_weight, *laplacian_entries(edges, weights, num_verts), num_verts)
 
     @classmethod
     def _identity_plus(cls, identity_weight, laplacian_weight, rows, cols, values, size) -> SystemMatrix:
@@ -161,7 +161,9 @@ class SystemMatrix:
     def check_rhs(self, name: str, rhs: Tensor) -> None:
         """Raises unless ``rhs`` is (V,) or (V, k), of this matrix's dtype and device."""
         if not isinstance(rhs, Tensor) or rhs.dim() not in (1, 2) or rhs.shape[0] != self.shape[0]:
-            raise ValueError(f"{name}: expected a tensor of shape ({self.shape[0]},) or ({self.shape[0]}, k), got {describe(rhs)}")
+            raise ValueError(
+                f"{name}: expected a tensor of shape ({self.shape[0]},) or ({self.shape[0]}, k), got {describe(rhs)}"
+            )
         if rhs.dtype != self.dtype:
             raise TypeError(f"{name}: expected {self.dtype}, the dtype of the matrix, got {describe(rhs)}")
         if rhs.device != self.device:

@@ -12,20 +12,20 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
-import reconstruct
 import torch
 from pytorch3d.io import load_obj
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
+from shapes import real_mesh
+
+import reconstruct
+from pt3d_largesteps.metrics import intersection_over_union, self_intersecting_faces, surface_distance
+from pt3d_largesteps.renderers import PyTorch3DRenderer
 from reconstruction.loading import TargetError, into_unit_ball, load_target
 from reconstruction.optimization import Settings
 from reconstruction.optimization import reconstruct as optimize
 from reconstruction.shapes import animal
 from reconstruction.views import fibonacci_cameras
-from shapes import real_mesh
-
-from pt3d_largesteps.metrics import intersection_over_union, self_intersecting_faces, surface_distance
-from pt3d_largesteps.renderers import PyTorch3DRenderer
 
 SCRIPT = Path(reconstruct.__file__)
 WRITTEN = {"result.obj", "comparison.png", "turntable.gif", "loss.png", "metrics.json"}
@@ -37,10 +37,15 @@ CUBE = (
     + "f 1 2 4 3\nf 5 7 8 6\nf 1 5 6 2\nf 3 4 8 7\nf 1 3 7 5\nf 2 6 8 4\n"
 )
 
+POINT_PLY = (
+    "ply\nformat ascii 1.0\nelement vertex 1\n" + "".join(f"property float {c}\n" for c in "xyz") + "end_header\n0 0 0\n"
+)
+
 
 class TestRuns:
     @pytest.mark.parametrize(
-        "options", [[], ["--method", "adam", "--no-remesh"], ["--method", "laplacian", "--reg", "0.1", "--solver", "conjugate_gradient"]]
+        "options",
+        [[], ["--method", "adam", "--no-remesh"], ["--method", "laplacian", "--reg", "0.1", "--solver", "conjugate_gradient"]],
     )
     def test_a_small_run_writes_everything(self, tmp_path, capsys, options):
         assert reconstruct.main([*SMALL, *options, "--out", str(tmp_path / "new" / "folder")]) == 0
@@ -60,7 +65,16 @@ class TestRuns:
         assert len(frames) > 40
         assert np.abs(frames[-1].astype(float) - frames[-11]).mean() > 1  # and it turns
         printed = capsys.readouterr().out
-        for label in ("chamfer distance", "normal consistency", "IoU", "self-intersecting", "flipped", "solve", "render", "optimiser"):
+        for label in (
+            "chamfer distance",
+            "normal consistency",
+            "IoU",
+            "self-intersecting",
+            "flipped",
+            "solve",
+            "render",
+            "optimiser",
+        ):
             assert label in printed
 
     @pytest.mark.parametrize(("text", "suffix"), [(CUBE, ".obj"), (CUBE, ".OBJ")])
@@ -86,7 +100,9 @@ class TestRuns:
         path = tmp_path / "far.obj"
         shift = 1e3 * scale
         path.write_text(
-            "".join(f"v {x * scale + shift:.9e} {y * scale:.9e} {z * scale:.9e}\n" for x in (0, 1) for y in (0, 1) for z in (0, 1))
+            "".join(
+                f"v {x * scale + shift:.9e} {y * scale:.9e} {z * scale:.9e}\n" for x in (0, 1) for y in (0, 1) for z in (0, 1)
+            )
             + CUBE[CUBE.index("f") :]
         )
         verts = load_target(path).verts_packed()
@@ -123,7 +139,7 @@ class TestRefusals:
             ("missing.obj", None, "does not exist"),
             ("empty.obj", "", "no faces"),
             ("points.obj", TRIANGLE, "no faces"),
-            ("points.ply", "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\nend_header\n0 0 0\n", ""),
+            ("points.ply", POINT_PLY, ""),
             ("range.obj", TRIANGLE + "f 1 2 9\n", ""),
             ("nan.obj", TRIANGLE.replace("1 0 0", "nan 0 0") + "f 1 2 3\n", "NaN or infinity"),
             ("inf.obj", TRIANGLE.replace("1 0 0", "1e999 0 0") + "f 1 2 3\n", "NaN or infinity"),
@@ -187,7 +203,19 @@ class TestRefusals:
 
 def test_ctrl_c_writes_what_there_is(tmp_path):
     log = tmp_path / "log"
-    command = [sys.executable, "-u", str(SCRIPT), "--steps", "100000", "--views", "4", "--resolution", "24", "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-u",
+        str(SCRIPT),
+        "--steps",
+        "100000",
+        "--views",
+        "4",
+        "--resolution",
+        "24",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"})
         try:

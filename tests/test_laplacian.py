@@ -237,7 +237,12 @@ class TestErrors:
             (torch.zeros(3, 2), torch.zeros(1, 3, dtype=torch.int64), ValueError, "verts: expected packed positions"),
             (torch.zeros(3, 3), torch.zeros(1, 4, dtype=torch.int64), ValueError, "faces: expected packed vertex indices"),
             (torch.zeros(3, 3), torch.zeros(1, 3), TypeError, "faces: expected integer vertex indices"),
-            (torch.zeros(3, 3, dtype=torch.int64), torch.zeros(1, 3, dtype=torch.int64), TypeError, "verts: expected a real float"),
+            (
+                torch.zeros(3, 3, dtype=torch.int64),
+                torch.zeros(1, 3, dtype=torch.int64),
+                TypeError,
+                "verts: expected a real float",
+            ),
             (torch.zeros(3, 3), None, TypeError, "faces: expected packed faces"),
             ("mesh.obj", None, TypeError, "verts: expected Meshes or packed positions"),
             (empty(), torch.zeros(1, 3, dtype=torch.int64), TypeError, "faces: expected none beside Meshes"),

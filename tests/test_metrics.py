@@ -60,7 +60,11 @@ def test_intersection_over_union():
 
 class TestSelfIntersections:
     def test_none(self):
-        assert self_intersecting_faces(join_meshes_as_batch([ico_sphere(3), torus(0.3, 1.0, 12, 20), empty()])).tolist() == [0, 0, 0]
+        assert self_intersecting_faces(join_meshes_as_batch([ico_sphere(3), torus(0.3, 1.0, 12, 20), empty()])).tolist() == [
+            0,
+            0,
+            0,
+        ]
 
     def test_two_tetrahedra_through_each_other(self):
         tetrahedron = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
@@ -81,7 +85,6 @@ class TestSelfIntersections:
         verts = torch.tensor([[0.0, 0, 0], [2, 1, 0], [2, -1, 0], [2, 0, 1], [2, 0, -1]])
         crossing = Meshes([verts], [torch.tensor([[0, 1, 2], [0, 3, 4]])])
         assert self_intersecting_faces(crossing).item() == 1.0
-
 
     def test_positions_that_are_not_finite(self):
         verts = ico_sphere(0).verts_packed().clone()

@@ -97,7 +97,9 @@ def test_empty_meshes_in_the_batch_keep_their_places():
 
 
 def test_a_mesh_without_faces_stays_where_it_is():
-    points = Meshes([torch.rand(4, 3), ico_sphere(0).verts_packed()], [torch.zeros(0, 3, dtype=torch.int64), ico_sphere(0).faces_packed()])
+    points = Meshes(
+        [torch.rand(4, 3), ico_sphere(0).verts_packed()], [torch.zeros(0, 3, dtype=torch.int64), ico_sphere(0).faces_packed()]
+    )
     result = LargeSteps(points)()
     torch.testing.assert_close(result.verts_list()[0], points.verts_list()[0])
 
@@ -277,7 +279,7 @@ class TestSetVerts:
         one = Meshes([torch.cat(points)], [torch.cat([ico_sphere(0).faces_packed(), ico_sphere(0).faces_packed() + 12])])
         with pytest.raises(ValueError, match="verts: expected Meshes with the same faces"):
             two.set_verts(one)
-        with pytest.raises(ValueError, match="u: expected finite numbers, got .*; the positions are too large"):
+        with pytest.raises(ValueError, match=r"u: expected finite numbers, got .*; the positions are too large"):
             steps.set_verts(steps.verts_packed() * 3e38)
         with pytest.raises(ValueError, match=r"verts: expected finite positions, got .* at vertex 3 of mesh 0"):
             steps.set_verts(torch.zeros(42, 3).index_fill(0, torch.tensor(3), math.inf))

@@ -225,7 +225,9 @@ def test_real_meshes(solver, name):
     matrix = compute_matrix(real_mesh(name))
     rhs = torch.randn(matrix.shape[0], 3)
     solution = solve(matrix, rhs, solver)
-    backward_error = (matrix @ solution - rhs).abs().max() / (2 * matrix.diagonal().max() * solution.abs().max() + rhs.abs().max())
+    backward_error = (matrix @ solution - rhs).abs().max() / (
+        2 * matrix.diagonal().max() * solution.abs().max() + rhs.abs().max()
+    )
     assert backward_error < 1e-6
 
 

@@ -195,7 +195,9 @@ class TestErrors:
     def test_lambda_too_large_for_the_dtype(self):
         with pytest.raises(ValueError, match="matrix: expected finite numbers, got inf"):
             compute_matrix(ico_sphere(0), lambda_=1e38)
-        with pytest.raises(ValueError, match=r"matrix: expected a lambda whose lambda L leaves the identity visible in torch.float32"):
+        with pytest.raises(
+            ValueError, match=r"matrix: expected a lambda whose lambda L leaves the identity visible in torch.float32"
+        ):
             compute_matrix(ico_sphere(0), lambda_=1e7)
         compute_matrix(ico_sphere(0).verts_packed().double(), ico_sphere(0).faces_packed(), lambda_=1e7)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from pytorch3d.structures import Meshes
-from reconstruction.optimization import Run, Settings
-from reconstruction.views import fibonacci_cameras
 
 from pt3d_largesteps.metrics import flipped_faces, intersection_over_union, self_intersecting_faces, surface_distance
 from pt3d_largesteps.renderers import PyTorch3DRenderer
+from reconstruction.optimization import Run, Settings
+from reconstruction.views import fibonacci_cameras
 
 HELD_OUT_VIEWS = 16
 HELD_OUT_RESOLUTION = 256

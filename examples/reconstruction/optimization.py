@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
-from reconstruction.methods import DEFAULT_LR, Method, make_method
-from reconstruction.remeshing import mean_edge_length, remesh
-from reconstruction.views import fibonacci_cameras
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.solvers import Solver, solver_for
+from reconstruction.methods import DEFAULT_LR, Method, make_method
+from reconstruction.remeshing import mean_edge_length, remesh
+from reconstruction.views import fibonacci_cameras
 
 # Coarse to fine: (part of the steps after which it begins, vertices, lambda relative to the first stage's)
 STAGES = ((0.0, None, 1.0), (0.12, 2000, 7 / 9), (0.3, 5000, 4 / 9), (0.6, 9000, 2 / 9))

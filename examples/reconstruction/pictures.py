@@ -9,15 +9,15 @@ import matplotlib
 import numpy as np
 import torch
 from pytorch3d.structures import Meshes
-from reconstruction.optimization import STAGES, Run, Settings
-from reconstruction.views import turntable_cameras
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.renderers.projection import ndc_to_pixels, project_to_ndc
+from reconstruction.optimization import STAGES, Run, Settings
+from reconstruction.views import turntable_cameras
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
-from matplotlib.collections import LineCollection  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.collections import LineCollection
 
 _WHITE = (1.0, 1.0, 1.0)
 

@@ -60,7 +60,7 @@ def antialias(images: Tensor, scene: Scene, visible: VisibleFaces, perspective: 
         perspective: whether depth is to be interpolated perspectively.
         z_clip: edges that reach nearer than this view-space depth are left out.
     """
-    num_images, height, width, channels = images.shape
+    _, height, width, channels = images.shape
     pixels = ndc_to_pixels(scene.ndc, (height, width))
     found = _visible_crossings(scene, pixels.detach(), visible, perspective, z_clip)
     along, across = _oriented(pixels, scene.edges[found.edge], found.steep)

@@ -1,4 +1,4 @@
-"""Which face each pixel sees, in plain torch: PyTorch3D's very faces, hundreds of times faster on a CPU.
+"""Which face each pixel sees, in plain torch: PyTorch3D's very faces, tens of times faster on a CPU.
 
 PyTorch3D's CPU rasteriser tests each pixel against each face. Here each face is tested only against the pixels of its
 bounding box, all (face, pixel) pairs at once. The arithmetic of the test (order of the operations, float32, the small
@@ -8,6 +8,7 @@ numbers added against division by zero) is that of PyTorch3D's, so that the resu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -87,8 +88,7 @@ def _rasterize_faces(nearest, face_verts, face_to_image, boxes, faces, counts, i
     per_pair = torch.stack(columns, dim=1).index_select(0, owner)
     area = per_pair[:, 12]
     barycentric = [
-        ((px - per_pair[:, c]) * per_pair[:, c + 3] - (py - per_pair[:, c + 1]) * per_pair[:, c + 2]) / area
-        for c in (0, 4, 8)
+        ((px - per_pair[:, c]) * per_pair[:, c + 3] - (py - per_pair[:, c + 1]) * per_pair[:, c + 2]) / area for c in (0, 4, 8)
     ]
     inside = ((barycentric[0] > 0) & (barycentric[1] > 0) & (barycentric[2] > 0)).nonzero().squeeze(1)
     b0, b1, b2 = (b[inside] for b in barycentric)
@@ -160,4 +160,4 @@ def _parts(counts: Tensor) -> list[slice]:
         return [slice(0, counts.shape[0])]
     thresholds = torch.arange(_PAIRS_AT_ONCE, total, _PAIRS_AT_ONCE, device=counts.device)
     cuts = sorted({0, counts.shape[0], *torch.searchsorted(ends, thresholds).tolist()})
-    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(cuts)]

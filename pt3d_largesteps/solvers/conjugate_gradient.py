@@ -53,7 +53,9 @@ class ConjugateGradientSolver:
         if matrix.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"matrix: conjugate gradients expect float32 or float64, got {describe(matrix.values)}")
         default_tolerance = 1e-6 if matrix.dtype == torch.float32 else 1e-12
-        self.tolerance = default_tolerance if tolerance is None else check_number("tolerance", tolerance, low=0.0, low_open=True)
+        self.tolerance = (
+            default_tolerance if tolerance is None else check_number("tolerance", tolerance, low=0.0, low_open=True)
+        )
         default_iterations = int(10 * matrix.shape[0] ** 0.5) + 1000
         self.max_iterations = int(check_number("max_iterations", max_iterations or default_iterations, low=1))
         self.check_every = int(check_number("check_every", check_every, low=1))

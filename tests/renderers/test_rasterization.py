@@ -30,7 +30,9 @@ def cameras(kind: str, size) -> object:
     return {
         "fov": lambda: FoVPerspectiveCameras(R=rotation, T=translation, fov=50.0),
         "fov_orthographic": lambda: FoVOrthographicCameras(R=rotation, T=translation),
-        "perspective_ndc": lambda: PerspectiveCameras(R=rotation, T=translation, focal_length=2.0, principal_point=((0.1, -0.1),)),
+        "perspective_ndc": lambda: PerspectiveCameras(
+            R=rotation, T=translation, focal_length=2.0, principal_point=((0.1, -0.1),)
+        ),
         "perspective_screen": lambda: PerspectiveCameras(
             R=rotation,
             T=translation,
