@@ -1,4 +1,4 @@
-"""Laplacians of triangle meshes, of ``Meshes`` or of packed (verts, faces), as sparse (sum(V_n), sum(V_n)) matrices.
+r"""Laplacians of triangle meshes, of ``Meshes`` or of packed (verts, faces), as sparse (sum(V_n), sum(V_n)) matrices.
 
 Both Laplacians have the form
 
@@ -11,11 +11,11 @@ positive semidefinite. The packed order of a batch makes L block-diagonal: no me
     cotangent       w_ij = (cot a_ij + cot b_ij) / 2, the stiffness matrix of linear finite elements
 
                  k            a_ij is the angle at k, b_ij the one at l; a boundary edge has only one of them,
-                / \\           an edge that is not manifold has one for each of its faces.
-               /a_ij\\
+                / \           an edge that is not manifold has one for each of its faces.
+               /a_ij\
               i-----j         Against other libraries (off the diagonal):
-               \\b_ij/          gpytoolbox.cotangent_laplacian      the same matrix
-                \\ /            largesteps.geometry.laplacian_cot   2 L
+               \b_ij/          gpytoolbox.cotangent_laplacian      the same matrix
+                \ /            largesteps.geometry.laplacian_cot   2 L
                  l            pytorch3d.ops.cot_laplacian         -2 L, and no diagonal
 
 References: [1] Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3.2;

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import scipy.sparse
 import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, check_number, describe
+from pt3d_largesteps._symmetric import checked_entries
 from pt3d_largesteps.laplacian import (
     coalesced_coo,
     combinatorial_edges,
@@ -69,7 +69,7 @@ class SystemMatrix:
         Raises:
             TypeError, ValueError: not square, not symmetric, or with an entry that is NaN or infinite.
         """
-        rows, cols, values, size = _checked_entries("matrix", matrix)
+        rows, cols, values, size = checked_entries("matrix", matrix)
         return cls._identity_plus(0.0, 1.0, rows, cols, values, size)
 
     @classmethod
@@ -87,7 +87,7 @@ class SystemMatrix:
         Gradients reach the values of a torch tensor, once: torch's second derivatives through sparse tensors are wrong.
         """
         identity_weight, laplacian_weight = _weights(lambda_, alpha)
-        rows, cols, values, size = _checked_entries("laplacian", laplacian)
+        rows, cols, values, size = checked_entries("laplacian", laplacian)
         return cls._identity_plus(identity_weight, laplacian_weight, rows, cols, values, size)
 
     @classmethod
@@ -265,42 +265,3 @@ def _check_identity_is_felt(identity_weight: float | Tensor, values: Tensor) -> 
             f"matrix: expected a lambda whose lambda L leaves the identity visible in {values.dtype}, got entries of"
             f" {float(values.abs().max()):.3g} beside {float(identity_weight):.3g}; take a smaller lambda, or float64 vertices"
         )
-
-
-def _checked_entries(name: str, matrix: Any) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Rows, columns and values of a square symmetric finite matrix, sorted by row and column, and its size."""
-    if scipy.sparse.issparse(matrix):
-        coo = matrix.tocoo()
-        indices = torch.stack([torch.as_tensor(coo.row.astype("int64")), torch.as_tensor(coo.col.astype("int64"))])
-        matrix = torch.sparse_coo_tensor(indices, torch.as_tensor(coo.data.copy()), coo.shape)
-    if not isinstance(matrix, Tensor):
-        raise TypeError(f"{name}: expected a torch tensor or a scipy.sparse matrix, got {describe(matrix)}")
-    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"{name}: expected a square matrix (V, V), got {describe(matrix)}")
-    check_float_dtype(name, matrix)
-    coo = matrix.to_sparse_coo().coalesce()
-    (rows, cols), values, size = coo.indices(), coo.values(), matrix.shape[0]
-    check_finite(f"{name} (its stored entries)", values.detach())
-    return *_symmetrized(name, rows, cols, values, size), size
-
-
-def _symmetrized(name: str, rows: Tensor, cols: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The entries made symmetric to the bit, where they are so up to rounding; ``ValueError`` where they are not."""
-    if values.numel() == 0:
-        return rows, cols, values
-    keys = rows * size + cols
-    transposed_keys = cols * size + rows
-    position = torch.searchsorted(keys, transposed_keys).clamp_max(keys.shape[0] - 1)
-    mirror_stored = keys[position] == transposed_keys
-    mirrored = torch.where(mirror_stored, values[position], 0)
-    tolerance = 32 * torch.finfo(values.dtype).eps * values.detach().abs().max()
-    wrong = (values - mirrored).detach().abs() > tolerance
-    if bool(wrong.any()):
-        k = int(wrong.nonzero()[0])
-        i, j = int(rows[k]), int(cols[k])
-        raise ValueError(
-            f"{name}: expected a symmetric matrix, got {values[k].item():g} at ({i}, {j})"
-            f" and {mirrored[k].item():g} at ({j}, {i}) ({int(wrong.sum())} entries differ)"
-        )
-    # What has no mirror image is zero to rounding: left out, so that the pattern is symmetric too.
-    return rows[mirror_stored], cols[mirror_stored], ((values + mirrored) / 2)[mirror_stored]

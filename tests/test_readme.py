@@ -60,9 +60,8 @@ def test_deforming_a_sphere_before_and_after():
     results = {name: run(block, num_steps=150)["new_src_mesh"].detach() for name, block in blocks.items()}
     intersecting = {name: self_intersecting_faces(meshes).item() for name, meshes in results.items()}
     normals = {name: surface_distance(meshes, target).normal_consistency for name, meshes in results.items()}
-    print(intersecting, normals)
     assert intersecting["after"] == 0
-    assert intersecting["plain"] > 0.05
+    assert intersecting["plain"] > 0.01
     assert normals["after"] > normals["plain"] + 0.1
     assert normals["after"] > normals["before"] - 0.02
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pytorch3d.renderer.mesh.clip import ClipFrustum, clip_faces
 from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
+from pytorch3d.structures import Meshes
 from torch import Tensor
 
 from pt3d_largesteps._checks import describe
@@ -81,9 +82,9 @@ class PyTorch3DRenderer:
     @torch.no_grad()
     def _visible_faces(self, scene: Scene, perspective: bool, z_clip: float | None) -> VisibleFaces:
         """Clipped faces stand for the faces that they were cut from."""
-        face_verts = scene.ndc.float()[scene.faces]  # (F, 3, 3)
-        if face_verts.is_cuda:
-            return self._visible_faces_cuda(scene, perspective, z_clip)
+        face_verts = scene.ndc[scene.faces]  # (F, 3, 3)
+        if face_verts.is_cuda and face_verts.shape[0] > 0:
+            return self._visible_faces_pytorch3d(scene, perspective, z_clip)
         original = None
         face_to_image = scene.face_to_image
         if z_clip is not None and bool((face_verts[..., 2] < z_clip).any()):
@@ -105,12 +106,11 @@ class PyTorch3DRenderer:
         hit = visible.pix_to_face >= 0
         return VisibleFaces(torch.where(hit, original[visible.pix_to_face.clamp_min(0)], -1), visible.zbuf)
 
-    def _visible_faces_cuda(self, scene: Scene, perspective: bool, z_clip: float | None) -> VisibleFaces:
-        # rasterize_meshes wants Meshes; one "mesh" for each image, of its faces as a soup.
-        from pytorch3d.structures import Meshes
-
+    @torch.no_grad()
+    def _visible_faces_pytorch3d(self, scene: Scene, perspective: bool, z_clip: float | None) -> VisibleFaces:
+        """By PyTorch3D's own rasteriser, which wants ``Meshes``: one for each image, of its faces as a soup."""
         counts = torch.bincount(scene.face_to_image, minlength=scene.num_images).tolist()
-        soup = scene.ndc.float()[scene.faces].split(counts)
+        soup = scene.ndc[scene.faces].split(counts)
         faces = [torch.arange(3 * count, device=scene.ndc.device).view(-1, 3) for count in counts]
         pix_to_face, zbuf, _, _ = rasterize_meshes(
             Meshes([corners.reshape(-1, 3) for corners in soup], faces),

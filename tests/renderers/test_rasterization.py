@@ -13,7 +13,7 @@ from pytorch3d.renderer import (
 )
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import grid, real_mesh
+from shapes import empty, grid, real_mesh
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, rasterization
 from pt3d_largesteps.renderers.scene import make_scene
@@ -95,6 +95,19 @@ def test_soups_of_triangles(seed):
     meshes = Meshes([verts], [torch.arange(600).view(200, 3)])
     for kind in ("fov", "fov_orthographic"):
         assert_same_faces(meshes, cameras(kind, (37, 50)), (37, 50))
+
+
+def test_the_way_over_pytorch3ds_rasteriser_sees_the_same():
+    # the one that CUDA takes; it runs on a CPU as well
+    batch = join_meshes_as_batch([ico_sphere(2), empty(), torus(0.3, 0.7, 15, 25)])
+    inside = FoVPerspectiveCameras(R=VIEWS[0], T=torch.zeros(3, 3) + 0.05, znear=0.2)  # so that faces are clipped too
+    for views in (cameras("fov", (24, 40)), inside):
+        renderer = PyTorch3DRenderer((24, 40))
+        z_clip = 0.5 if views is not inside else 0.1
+        theirs = renderer._visible_faces_pytorch3d(make_scene(batch, views), True, z_clip)
+        ours = renderer.visible_faces(batch, views)
+        assert torch.equal(ours.pix_to_face, theirs.pix_to_face)
+        torch.testing.assert_close(ours.zbuf, theirs.zbuf)
 
 
 def test_a_camera_inside_the_mesh():
