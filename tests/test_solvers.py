@@ -285,6 +285,7 @@ class TestConjugateGradient:
             ({"tolerance": 0.0}, r"tolerance: expected a finite number in \(0, infinity\), got 0"),
             ({"tolerance": math.nan}, "tolerance: expected a finite number"),
             ({"max_iterations": -1}, r"max_iterations: expected a finite number in \[1, infinity\), got -1"),
+            ({"max_iterations": 0}, r"max_iterations: expected a finite number in \[1, infinity\), got 0"),
             ({"check_every": 0}, r"check_every: expected a finite number in \[1, infinity\), got 0"),
         ],
     )

@@ -98,6 +98,8 @@ def reconstruct(target: Meshes, settings: Settings, on_step: Callable[[int, Run]
     try:
         for step in range(settings.steps):
             if step in stage_of_step:
+                if method is not None:
+                    run.meshes = method.meshes().detach()  # after the last step, not before it
                 method, edge_length = _begin_stage(run, settings, *stage_of_step[step])
             lr = (DEFAULT_LR[settings.method] if settings.lr is None else settings.lr) * edge_length
             method.optimizer.param_groups[0]["lr"] = lr * LR_DECAY ** (step / settings.steps)

@@ -56,8 +56,9 @@ class ConjugateGradientSolver:
         self.tolerance = (
             default_tolerance if tolerance is None else check_number("tolerance", tolerance, low=0.0, low_open=True)
         )
-        default_iterations = int(10 * matrix.shape[0] ** 0.5) + 1000
-        self.max_iterations = int(check_number("max_iterations", max_iterations or default_iterations, low=1))
+        if max_iterations is None:
+            max_iterations = int(10 * matrix.shape[0] ** 0.5) + 1000
+        self.max_iterations = int(check_number("max_iterations", max_iterations, low=1))
         self.check_every = int(check_number("check_every", check_every, low=1))
         self.iterations = 0  # of the last solve
         with warnings.catch_warnings():  # torch's CSR is "in beta state"; the products used here are not in doubt
