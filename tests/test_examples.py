@@ -235,6 +235,20 @@ def test_ctrl_c_writes_what_there_is(tmp_path):
     assert 0 < numbers["steps"] < 100000
 
 
+def test_ctrl_c_before_the_first_step(tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reconstruction.optimization._step", interrupt)
+    assert reconstruct.main([*SMALL, "--out", str(tmp_path)]) == 130
+    assert {path.name for path in tmp_path.iterdir()} == WRITTEN
+    assert json.loads((tmp_path / "metrics.json").read_text())["steps"] == 0
+
+
+def test_one_step_of_one_view(tmp_path):
+    assert reconstruct.main(["--steps", "1", "--views", "1", "--resolution", "8", "--out", str(tmp_path)]) == 0
+
+
 class TestParts:
     def test_the_animal_is_closed_and_of_genus_0(self):
         meshes = animal(64)
