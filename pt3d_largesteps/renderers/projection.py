@@ -23,9 +23,10 @@ def project_to_ndc(verts: Tensor, cameras: Any) -> Tensor:
     to_ndc = cameras.get_ndc_camera_transform()
     try:
         projection = cameras.get_projection_transform()
-        verts_ndc = projection.compose(to_ndc).transform_points(verts_view)
-    except NotImplementedError:  # fisheye cameras have no projection matrix
+    except NotImplementedError:  # what PyTorch3D's cameras without a projection matrix raise, the fisheye ones
         verts_ndc = to_ndc.transform_points(cameras.transform_points(verts))
+    else:
+        verts_ndc = projection.compose(to_ndc).transform_points(verts_view)
     return torch.cat([verts_ndc[..., :2], verts_view[..., 2:]], dim=-1)
 
 

@@ -22,9 +22,11 @@ _SLACK = 1e-3  # in pixels, around the bounding boxes: rounding must not lose a 
 
 @dataclass(frozen=True)
 class VisibleFaces:
-    """Attributes:
-    pix_to_face: (N, H, W) int64, the index of the nearest face at each pixel, -1 where there is none.
-    zbuf: (N, H, W) float32, its view-space depth, infinite where there is none.
+    """What each pixel sees.
+
+    Attributes:
+        pix_to_face: (N, H, W) int64, the index of the nearest face at each pixel, -1 where there is none.
+        zbuf: (N, H, W) float32, its view-space depth, infinite where there is none.
     """
 
     pix_to_face: Tensor

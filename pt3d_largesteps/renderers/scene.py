@@ -14,15 +14,17 @@ from pt3d_largesteps.renderers.projection import project_to_ndc
 
 @dataclass(frozen=True)
 class Scene:
-    """Attributes:
-    num_images: N.
-    ndc: (P, 3), NDC x and y and view-space z of the vertices of all images; differentiable.
-    verts_index: (P,) int64, the packed vertex of the meshes behind each.
-    faces: (F, 3) int64 into ``ndc``.
-    face_to_image: (F,) int64.
-    edges: (E, 2) int64 into ``ndc``.
-    faces_to_edges: (F, 3) int64, the edge opposite each corner.
-    edge_to_image: (E,) int64.
+    """Vertices, faces and edges of all images, one after the other.
+
+    Attributes:
+        num_images: N.
+        ndc: (P, 3), NDC x and y and view-space z of the vertices of all images; differentiable.
+        verts_index: (P,) int64, the packed vertex of the meshes behind each.
+        faces: (F, 3) int64 into ``ndc``.
+        face_to_image: (F,) int64.
+        edges: (E, 2) int64 into ``ndc``.
+        faces_to_edges: (F, 3) int64, the edge opposite each corner.
+        edge_to_image: (E,) int64.
     """
 
     num_images: int
