@@ -21,6 +21,9 @@ def heading() -> str:
         "PyTorch3D": ("pytorch3d", "easypytorch3d"),
         "cholespy": ("cholespy",),
         "gpytoolbox": ("gpytoolbox",),
+        "SciPy": ("scipy",),
+        "scikit-sparse": ("scikit-sparse",),
+        "pymetis": ("pymetis",),
     }
     versions = [f"{label} {version}" for label, names in packages.items() if (version := _version(names))]
     command = " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])

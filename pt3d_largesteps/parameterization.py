@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 from pt3d_largesteps.laplacian import packed_verts_faces
-from pt3d_largesteps.solvers import solve
+from pt3d_largesteps.solvers import NotPositiveDefiniteError, solve
 from pt3d_largesteps.solvers.base import SolverFactory, check_solver
 from pt3d_largesteps.system import DEFAULT_LAMBDA, SystemMatrix, compute_matrix
 
@@ -132,7 +132,11 @@ class LargeSteps(nn.Module):
 
     def verts_packed(self) -> Tensor:
         """The vertices x = M^-1 u, packed (sum(V_n), 3), differentiable in u."""
-        return solve(self.matrix, self.u, self.solver)
+        try:
+            return solve(self.matrix, self.u, self.solver)
+        except NotPositiveDefiniteError as error:
+            mesh, vertex = _mesh_and_vertex(self._template, error.vertex)
+            raise NotPositiveDefiniteError(f"{error} (vertex {vertex} of mesh {mesh})", error.vertex) from error
 
     @torch.no_grad()
     def set_verts(self, verts: Any) -> None:
@@ -235,9 +239,14 @@ def _check_positions(name: str, verts: Tensor, meshes: Any) -> None:
     if not bool(bad.any()):
         return
     vertex = int(bad.nonzero()[0])
-    mesh = int(meshes.verts_packed_to_mesh_idx()[vertex])
-    local = vertex - int(meshes.mesh_to_verts_packed_first_idx()[mesh])
+    mesh, local = _mesh_and_vertex(meshes, vertex)
     raise ValueError(
         f"{name}: expected finite positions, got {verts[vertex].tolist()} at vertex {local} of mesh {mesh}"
         f" ({int(bad.sum())} vertices are NaN or infinite)"
     )
+
+
+def _mesh_and_vertex(meshes: Any, vertex: int) -> tuple[int, int]:
+    """The mesh of a packed vertex, and its place there."""
+    mesh = int(meshes.verts_packed_to_mesh_idx()[vertex])
+    return mesh, vertex - int(meshes.mesh_to_verts_packed_first_idx()[mesh])

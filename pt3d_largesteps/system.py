@@ -50,6 +50,8 @@ class SystemMatrix:
         crow_indices: (V + 1,) int64, where each row starts.
         col_indices: (nnz,) int64.
         values: (nnz,) float; may require gradients.
+        positions: (V, 3), where the rows are points in space, or None. Solvers order the rows by them; no result depends
+            on them beyond rounding.
 
     Example:
         >>> matrix = compute_matrix(meshes, lambda_=19.0)
@@ -59,6 +61,7 @@ class SystemMatrix:
     crow_indices: Tensor
     col_indices: Tensor
     values: Tensor
+    positions: Tensor | None = field(default=None, repr=False)
     # Factorisations by solver name, filled by the solvers; left behind by copies and pickles.
     _solvers: dict = field(default_factory=dict, repr=False, init=False)
 
@@ -181,7 +184,8 @@ class SystemMatrix:
         check_float_dtype("dtype", values)
         if values is self.values:
             return self
-        return SystemMatrix(self.crow_indices.to(values.device), self.col_indices.to(values.device), values)
+        positions = None if self.positions is None else self.positions.to(values.device)
+        return SystemMatrix(self.crow_indices.to(values.device), self.col_indices.to(values.device), values, positions)
 
     def detach(self) -> SystemMatrix:
         """The same matrix without gradients."""
@@ -199,7 +203,7 @@ class SystemMatrix:
         return f"SystemMatrix(shape={self.shape}, nnz={self.nnz}, dtype={self.dtype}, device={self.device})"
 
     def __getstate__(self) -> dict:
-        return {"crow_indices": self.crow_indices, "col_indices": self.col_indices, "values": self.values, "_solvers": {}}
+        return {**self.__dict__, "_solvers": {}}
 
 
 def compute_matrix(
@@ -235,11 +239,12 @@ def compute_matrix(
         if laplacian not in LAPLACIANS:
             raise ValueError(f"laplacian: expected one of {list(LAPLACIANS)} or a matrix, got {laplacian!r}")
         edges, weights = LAPLACIANS[laplacian](verts, faces)
-        return SystemMatrix.from_edges(edges, weights, verts.shape[0], lambda_=lambda_, alpha=alpha)
+        matrix = SystemMatrix.from_edges(edges, weights, verts.shape[0], lambda_=lambda_, alpha=alpha)
+        return replace(matrix, positions=verts.detach())
     matrix = SystemMatrix.from_laplacian(laplacian, lambda_=lambda_, alpha=alpha)
     if matrix.shape[0] != verts.shape[0]:
         raise ValueError(f"laplacian: expected a matrix of {verts.shape[0]} rows, one per vertex, got {matrix.shape}")
-    return matrix.to(device=verts.device, dtype=verts.dtype)
+    return replace(matrix.to(device=verts.device, dtype=verts.dtype), positions=verts.detach())
 
 
 def _weights(lambda_: Any, alpha: Any) -> tuple[Any, Any]:

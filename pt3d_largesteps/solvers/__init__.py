@@ -1,5 +1,6 @@
 """Solvers of M x = b for a :class:`~pt3d_largesteps.SystemMatrix`, behind one protocol.
 
+    "cholesky"            sparse Cholesky factorisation, compiled with this package; on the CPU
     "cholespy"            sparse Cholesky factorisation through the cholespy package, if it is installed
     "conjugate_gradient"  preconditioned conjugate gradients; needs nothing but torch
     "auto"                the best that is present
@@ -8,7 +9,26 @@
 """
 
 from pt3d_largesteps.solvers.base import Solver, available_solvers, solver_for
+from pt3d_largesteps.solvers.cholesky import (
+    CholeskyFactor,
+    NotPositiveDefiniteError,
+    SymbolicFactor,
+    analyze,
+    factorize,
+)
 from pt3d_largesteps.solvers.conjugate_gradient import ConjugateGradientSolver, ConvergenceError
 from pt3d_largesteps.solvers.differentiable import solve
 
-__all__ = ["ConjugateGradientSolver", "ConvergenceError", "Solver", "available_solvers", "solve", "solver_for"]
+__all__ = [
+    "CholeskyFactor",
+    "ConjugateGradientSolver",
+    "ConvergenceError",
+    "NotPositiveDefiniteError",
+    "Solver",
+    "SymbolicFactor",
+    "analyze",
+    "available_solvers",
+    "factorize",
+    "solve",
+    "solver_for",
+]

@@ -6,9 +6,11 @@ import importlib.util
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import describe
+from pt3d_largesteps._extension import is_compiled
 from pt3d_largesteps.system import SystemMatrix
 
 
@@ -31,6 +33,12 @@ class Solver(Protocol):
 SolverFactory = Callable[[SystemMatrix], Solver]
 
 
+def _make_cholesky(matrix: SystemMatrix) -> Solver:
+    from pt3d_largesteps.solvers.cholesky import CholeskySolver
+
+    return CholeskySolver(matrix)
+
+
 def _make_cholespy(matrix: SystemMatrix) -> Solver:
     from pt3d_largesteps.solvers.cholespy import CholespySolver
 
@@ -45,8 +53,11 @@ def _make_conjugate_gradient(matrix: SystemMatrix) -> Solver:
 
 _MAX_KEPT = 4  # solvers per matrix: a factory made anew at every call must not fill the memory
 
-# From the best to the last resort: "auto" takes the first that is present.
-_FACTORIES: dict[str, SolverFactory] = {"cholespy": _make_cholespy, "conjugate_gradient": _make_conjugate_gradient}
+_FACTORIES: dict[str, SolverFactory] = {
+    "cholesky": _make_cholesky,
+    "cholespy": _make_cholespy,
+    "conjugate_gradient": _make_conjugate_gradient,
+}
 
 
 def available_solvers() -> list[str]:
@@ -54,9 +65,17 @@ def available_solvers() -> list[str]:
 
     Example:
         >>> available_solvers()
-        ['cholespy', 'conjugate_gradient']
+        ['cholesky', 'cholespy', 'conjugate_gradient']
     """
-    return [name for name in _FACTORIES if name != "cholespy" or importlib.util.find_spec("cholespy")]
+    names = ["cholesky", "conjugate_gradient"]
+    if importlib.util.find_spec("cholespy"):
+        names.insert(1 if is_compiled() else 0, "cholespy")
+    return names
+
+
+def _best_solver(device: torch.device) -> str:
+    """For matrices on this device."""
+    return next(name for name in available_solvers() if device.type == "cpu" or name != "cholesky")
 
 
 def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> Solver:
@@ -77,7 +96,7 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
     """
     check_solver(solver)
     if solver == "auto":
-        solver = available_solvers()[0]
+        solver = _best_solver(matrix.device)
     # An edit of the values in place makes a factorisation stale; the version counter of the tensor tells.
     if matrix.values.is_inference():  # these have no such counter
         return _make(matrix, solver)

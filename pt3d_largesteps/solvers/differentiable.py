@@ -13,8 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pt3d_largesteps import ops
 from pt3d_largesteps._checks import check_finite
 from pt3d_largesteps.solvers.base import Solver, SolverFactory, solver_for
+from pt3d_largesteps.solvers.cholesky import CholeskySolver
 from pt3d_largesteps.system import SystemMatrix
 
 
@@ -24,7 +26,7 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
     Args:
         matrix: symmetric positive definite; its factorisation is made at the first call and kept with it.
         rhs: (V,) or (V, k), any k, of the matrix's dtype and device.
-        solver: "auto", "cholespy", "conjugate_gradient" or a factory; see :func:`solver_for`.
+        solver: "auto", "cholesky", "cholespy", "conjugate_gradient" or a factory; see :func:`solver_for`.
 
     Returns:
         x, of the shape of ``rhs``. Gradients reach ``rhs`` and ``matrix.values``.
@@ -39,7 +41,11 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
     """
     matrix.check_rhs("rhs", rhs)
     columns = rhs if rhs.dim() == 2 else rhs[:, None]
-    solution = _Solve.apply(matrix.values, columns, matrix, solver_for(matrix, solver), 0)
+    solver = solver_for(matrix, solver)
+    if isinstance(solver, CholeskySolver):  # an operator of torch, which is differentiable by itself
+        solution = ops.solve(matrix.values, solver.factor.values, solver.factor.symbolic.index, columns)
+    else:
+        solution = _Solve.apply(matrix.values, columns, matrix, solver, 0)
     return solution if rhs.dim() == 2 else solution[:, 0]
 
 

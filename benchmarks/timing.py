@@ -1,0 +1,148 @@
+"""Interleaved timings, the machine's read bandwidth, and how the numbers are written down."""
+
+from __future__ import annotations
+
+import csv
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from peers import set_threads
+
+US, MS = 1e-6, 1e-3  # seconds
+_BIG = 512 * 2**20  # bytes; far above the caches of a server
+_SMALL = 4 * 2**20  # bytes; within them, and long enough to hide the cost of a call
+
+
+class Times(NamedTuple):
+    """Seconds."""
+
+    min: float
+    median: float
+    rounds: int
+
+
+def interleave(functions: dict[str, Callable[[], Any]], seconds: float, least: int = 5) -> dict[str, Times]:
+    """One call of each in turn, so that what else the machine does hits all alike.
+
+    The first round warms up, and counts only where it took so long that this no longer shows.
+    """
+    first = {name: timed(function) for name, function in functions.items()}
+    samples = {name: [value] if sum(first.values()) > max(seconds, 1.0) else [] for name, value in first.items()}
+    end = time.perf_counter() + seconds
+    while len(next(iter(samples.values()))) < least or time.perf_counter() < end:
+        for name, function in functions.items():
+            samples[name].append(timed(function))
+    return {name: Times(min(values), statistics.median(values), len(values)) for name, values in samples.items()}
+
+
+def timed(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    result = function()
+    stop = time.perf_counter()
+    del result  # kept until here: freeing it is not timed
+    return stop - start
+
+
+class Bandwidth:
+    """Bytes a second at which torch.sum reads memory and cache, by the number of threads."""
+
+    def __init__(self, threads: Iterable[int]) -> None:
+        self._cache = _last_level_cache()
+        big, small = (torch.ones(size // 4) for size in (_BIG, _SMALL))
+        self.memory, self.cache = {}, {}
+        for number in threads:
+            set_threads(number)
+            self.memory[number] = _BIG / min(timed(big.sum) for _ in range(5))
+            self.cache[number] = _SMALL / min(timed(small.sum) for _ in range(50))
+
+    def of(self, footprint: float, threads: int) -> float:
+        """The bandwidth for data of so many bytes, read again and again."""
+        return (self.cache if footprint < self._cache else self.memory)[threads]
+
+    def __str__(self) -> str:
+        cells = [f"{threads_text(n)} {self.memory[n] / 1e9:.1f} / {self.cache[n] / 1e9:.1f}" for n in self.memory]
+        return (
+            f"read bandwidth from memory / from a cached {_SMALL // 2**20} MiB, GB/s: {', '.join(cells)};"
+            f" last-level cache {self._cache / 2**20:.0f} MiB"
+        )
+
+
+def _last_level_cache() -> int:
+    """Bytes; a guess where Linux does not tell."""
+    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max((int(size[:-1]) * 1024 for size in sizes if size.endswith("K")), default=8 * 2**20)
+
+
+def load_line() -> str:
+    """Call it first of all: later the load is the benchmark's own."""
+    load = os.getloadavg()[0]
+    state = "busy: timings are not to be trusted" if load > 0.5 else "quiet"
+    return f"load of the machine at the start: {load:.2f} ({state})"
+
+
+def table_head(columns: Iterable[str]) -> str:
+    columns = list(columns)
+    return f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
+
+
+def pair(times: Times | None, unit: float) -> str:
+    return f"{_digits(times.min / unit)} / {_digits(times.median / unit)}" if times else "-"
+
+
+def single(value: float | None) -> str:
+    return "-" if value is None else _digits(value)
+
+
+def threads_text(number: int) -> str:
+    return f"{number} thread{'s' * (number > 1)}"
+
+
+def _digits(value: float) -> str:
+    """Three digits that count, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def plot_sizes(path: Path, rows: list[dict[str, Any]], series: dict[str, Callable], ylabel: str, title: str) -> None:
+    """Vertices against time; spheres joined by lines, other meshes as points.
+
+    Args:
+        series: for each label, a function from a row to its value, or None where it has none.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.8), layout="constrained")
+    styles = zip(("#d95f02", "#1f4e9c", "#5aa0e0", "#2a9d6f"), "sovd", strict=True)
+    for (label, value_of), (colour, marker) in zip(series.items(), styles, strict=False):
+        points = sorted((row["vertices"], value, row["mesh"]) for row in rows if (value := value_of(row)) is not None)
+        spheres = [point[:2] for point in points if point[2].startswith("sphere")]
+        others = [point[:2] for point in points if not point[2].startswith("sphere")]
+        if spheres:
+            axes.plot(*zip(*spheres, strict=True), color=colour, marker=marker, markersize=5, label=label)
+        if others:
+            hollow = {"facecolors": "none", "edgecolors": colour, "marker": marker, "s": 28, "alpha": 0.8}
+            axes.scatter(*zip(*others, strict=True), **hollow, label=None if spheres else label)
+    axes.set(xscale="log", yscale="log", xlabel="vertices", ylabel=ylabel)
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.grid(which="major", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

@@ -1,0 +1,161 @@
+// The operators of the sparse Cholesky factorisation on the CPU: checks, and tensors to pointers.
+//
+// Written against torch's stable interface, so that one build serves later versions of torch. An operator reports what a
+// caller may have got wrong by an exception, whose text names the argument, what was expected and what came.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "../core/analysis.h"
+#include "../core/index_buffer.h"
+#include "../cpu/factorize.h"
+#include "../cpu/solve.h"
+
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+void check(bool condition, const char* name, const std::string& expected) {
+  STD_TORCH_CHECK(condition, name, ": expected ", expected);
+}
+
+void check_array(const Tensor& tensor, const char* name, ScalarType type, const char* type_name, int64_t dim) {
+  check(tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == dim && tensor.is_contiguous(), name,
+        std::string("a contiguous ") + type_name + " tensor of " + std::to_string(dim) + " dimensions on the CPU");
+}
+
+int num_threads() { return static_cast<int>(torch::stable::get_num_threads()); }
+
+Tensor analyze(const Tensor& crow_indices, const Tensor& col_indices, const std::optional<Tensor>& positions,
+               int64_t leaf_size) {
+  check_array(crow_indices, "crow_indices", ScalarType::Long, "int64", 1);
+  check_array(col_indices, "col_indices", ScalarType::Long, "int64", 1);
+  check(crow_indices.numel() >= 1, "crow_indices", "at least one number");
+  check(leaf_size >= 1 && leaf_size <= 1024, "leaf_size", "a number in [1, 1024], got " + std::to_string(leaf_size));
+  const int64_t num_verts = crow_indices.numel() - 1;
+  const auto* crow = static_cast<const int64_t*>(crow_indices.const_data_ptr());
+  check(crow[num_verts] == col_indices.numel(), "crow_indices",
+        "the number of entries at its end, " + std::to_string(col_indices.numel()) + ", got " +
+            std::to_string(crow[num_verts]));
+  const double* points = nullptr;
+  if (positions.has_value()) {
+    check_array(*positions, "positions", ScalarType::Double, "float64", 2);
+    check(positions->size(0) == num_verts && positions->size(1) == 3, "positions",
+          "the shape (" + std::to_string(num_verts) + ", 3)");
+    points = static_cast<const double*>(positions->const_data_ptr());
+  }
+  largesteps::SymbolicOptions options;
+  options.dissection.leaf_size = static_cast<int32_t>(leaf_size);
+  options.dissection.num_threads = num_threads();
+  std::vector<int32_t> buffer;
+  std::string error;
+  try {
+    buffer = largesteps::analyze_pattern(num_verts, crow, static_cast<const int64_t*>(col_indices.const_data_ptr()),
+                                         points, options);
+  } catch (const std::exception& exception) {
+    error = exception.what();
+  }
+  STD_TORCH_CHECK(error.empty(), "matrix: ", error);
+  Tensor index = torch::stable::new_empty(crow_indices, {static_cast<int64_t>(buffer.size())}, ScalarType::Int);
+  std::copy(buffer.begin(), buffer.end(), static_cast<int32_t*>(index.mutable_data_ptr()));
+  return index;
+}
+
+largesteps::IndexView view_of(const Tensor& index) {
+  check_array(index, "index", ScalarType::Int, "int32", 1);
+  const auto* data = static_cast<const int32_t*>(index.const_data_ptr());
+  check(largesteps::looks_valid(data, index.numel()), "index", "a buffer made by analyze");
+  return {data};
+}
+
+// The kernels are templates of the number type.
+template <typename Function>
+void with_type(const Tensor& tensor, const char* name, Function function) {
+  const bool is_float = tensor.scalar_type() == ScalarType::Float;
+  check(is_float || tensor.scalar_type() == ScalarType::Double, name, "float32 or float64");
+  if (is_float) {
+    function(float());
+  } else {
+    function(double());
+  }
+}
+
+std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index) {
+  const largesteps::IndexView view = view_of(index);
+  check_array(values, "values", values.scalar_type(), "float", 1);
+  check(values.numel() == view[largesteps::kNumEntries], "values",
+        std::to_string(view[largesteps::kNumEntries]) + " numbers, one per entry of the pattern that was analysed, got " +
+            std::to_string(values.numel()));
+  Tensor factor = torch::stable::new_empty(values, {view.factor_size()});
+  Tensor breakdown = torch::stable::new_empty(values, {3}, ScalarType::Double);
+  largesteps::Breakdown result;
+  std::string error;
+  with_type(values, "values", [&](auto zero) {
+    using T = decltype(zero);
+    try {
+      result = largesteps::factorize(view, static_cast<const T*>(values.const_data_ptr()),
+                                     static_cast<T*>(factor.mutable_data_ptr()), num_threads());
+    } catch (const std::exception& exception) {  // of memory
+      error = exception.what();
+    }
+  });
+  STD_TORCH_CHECK(error.empty(), "factorize: ", error);
+  auto* numbers = static_cast<double*>(breakdown.mutable_data_ptr());
+  numbers[0] = result.vertex;
+  numbers[1] = result.pivot;
+  numbers[2] = result.diagonal;
+  return {factor, breakdown};
+}
+
+// values are those of the matrix: the derivative needs them among the arguments, the solve does not.
+Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, const Tensor& rhs, int64_t) {
+  const largesteps::IndexView view = view_of(index);
+  check_array(factor, "factor", factor.scalar_type(), "float", 1);
+  check(factor.numel() == view.factor_size(), "factor", "what factorize made with this index");
+  check(values.scalar_type() == factor.scalar_type() && values.numel() == view[largesteps::kNumEntries], "values",
+        "the values that were factorised");
+  check(rhs.is_cpu() && rhs.scalar_type() == factor.scalar_type(), "rhs", "the dtype and device of the factor");
+  check(rhs.dim() == 2 && rhs.size(0) == view[largesteps::kNumVerts], "rhs",
+        "the shape (" + std::to_string(view[largesteps::kNumVerts]) + ", k)");
+  const Tensor contiguous = rhs.is_contiguous() ? rhs : torch::stable::contiguous(rhs);
+  Tensor x = torch::stable::new_empty(rhs, {rhs.size(0), rhs.size(1)});
+  bool is_finite = true;
+  std::string error;
+  with_type(factor, "factor", [&](auto zero) {
+    using T = decltype(zero);
+    try {
+      is_finite = largesteps::solve(view, static_cast<const T*>(factor.const_data_ptr()),
+                                    static_cast<const T*>(contiguous.const_data_ptr()),
+                                    static_cast<T*>(x.mutable_data_ptr()), rhs.size(1), num_threads());
+    } catch (const std::exception& exception) {
+      error = exception.what();
+    }
+  });
+  STD_TORCH_CHECK(error.empty(), "solve: ", error);
+  STD_TORCH_CHECK(is_finite, "rhs: expected finite numbers, got NaN or infinity");
+  return x;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(pt3d_largesteps, library) {
+  library.def("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size) -> Tensor");
+  library.def("factorize(Tensor values, Tensor index) -> (Tensor, Tensor)");
+  library.def("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(pt3d_largesteps, CPU, library) {
+  library.impl("analyze", TORCH_BOX(&analyze));
+  library.impl("factorize", TORCH_BOX(&factorize));
+  library.impl("solve", TORCH_BOX(&solve));
+}

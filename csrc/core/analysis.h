@@ -1,0 +1,17 @@
+// From the pattern of a matrix to the index buffer that everything else works with.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "symbolic.h"
+
+namespace largesteps {
+
+// crow (num_verts + 1) and columns (crow[num_verts]) are the pattern of a symmetric matrix in compressed rows, columns
+// increasing in each row and the diagonal present; positions (num_verts, 3) or nullptr. Throws std::invalid_argument
+// where the pattern is not one, and std::length_error where an index would not fit into 31 bits.
+std::vector<int32_t> analyze_pattern(int64_t num_verts, const int64_t* crow, const int64_t* columns,
+                                     const double* positions, const SymbolicOptions& options);
+
+}  // namespace largesteps

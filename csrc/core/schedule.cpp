@@ -1,0 +1,263 @@
+#include "schedule.h"
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+#include <tuple>
+
+#include "index_buffer.h"
+#include "layout.h"
+
+namespace largesteps {
+namespace {
+
+using Indices = std::vector<int32_t>;
+
+// Tasks hold at most so many entries of the factor (in float32 a megabyte), and at least a few tasks are
+// made of everything that is worth sharing.
+constexpr double kMaxTaskEntries = 262144;
+constexpr double kMinTaskEntries = 12288;
+constexpr double kTasksAtLeast = 6;
+// Groups are for small supernodes: the others fill vectors by themselves.
+constexpr int32_t kMaxGroupColumns = 48;
+constexpr int32_t kMaxGroupRows = 112;
+constexpr int32_t kMinGroupMembers = 5;
+
+class Builder {
+ public:
+  explicit Builder(const Symbolic& symbolic) : symbolic_(symbolic), num_supernodes_(symbolic.num_supernodes()) {}
+
+  Schedule build() {
+    result_.slots.assign(num_supernodes_, -1);
+    result_.node_groups.push_back(0);
+    result_.node_root_start.push_back(0);
+    result_.node_child_start.push_back(0);
+    result_.group_member_start.push_back(0);
+    next_slot_ = symbolic_.num_verts;
+    find_tasks();
+    place_slots();
+    for (int32_t task = 0; task < result_.num_tasks; ++task) add_task(task);
+    for (size_t i = 0; i < upper_.size(); ++i) {
+      add_upper(upper_[i], next_slot_ + result_.num_tasks + static_cast<int32_t>(i));
+    }
+    connect_nodes();
+    result_.workspace_rows = check(int64_t{next_slot_} + result_.num_tasks + static_cast<int64_t>(upper_.size()));
+    check(static_cast<int64_t>(result_.indices.size()));
+    return std::move(result_);
+  }
+
+ private:
+  static int32_t check(int64_t size) {
+    if (size > std::numeric_limits<int32_t>::max()) throw std::length_error("the schedule needs more than 31 bits");
+    return static_cast<int32_t>(size);
+  }
+
+  // Cuts the tree where the subtrees are small enough, and puts small subtrees that follow each other into one task.
+  void find_tasks() {
+    std::vector<double> weight(num_supernodes_);
+    double total = 0;
+    for (int32_t s = 0; s < num_supernodes_; ++s) {
+      const double columns = symbolic_.num_columns(s);
+      const double own = columns * (0.5 * columns + symbolic_.num_rows(s)) + 8 * columns;
+      weight[s] += own;
+      total += own;
+      if (symbolic_.parent[s] >= 0) weight[symbolic_.parent[s]] += weight[s];
+    }
+    const double limit = std::clamp(total / kTasksAtLeast, kMinTaskEntries, kMaxTaskEntries);
+    task_of_root_.assign(num_supernodes_, -1);
+    double open = limit;
+    int32_t task = -1;
+    for (int32_t s = 0; s < num_supernodes_; ++s) {
+      const int32_t parent = symbolic_.parent[s];
+      if (weight[s] > limit && symbolic_.subtree[s] < s) {
+        upper_.push_back(s);
+      } else if (parent < 0 || weight[parent] > limit) {
+        if (task < 0 || open + weight[s] > limit) {
+          ++task;
+          open = 0;
+          roots_.emplace_back();
+        }
+        open += weight[s];
+        roots_[task].push_back(s);
+        task_of_root_[s] = task;
+      }
+    }
+    result_.num_tasks = task + 1;
+  }
+
+  void place_slots() {
+    const auto place = [&](int32_t s) {
+      result_.slots[s] = next_slot_;
+      next_slot_ = check(int64_t{next_slot_} + symbolic_.num_rows(s));
+    };
+    for (const Indices& roots : roots_) std::for_each(roots.begin(), roots.end(), place);
+    std::for_each(upper_.begin(), upper_.end(), place);
+  }
+
+  void add_task(int32_t task) {
+    Indices members;
+    for (const int32_t root : roots_[task]) {
+      for (int32_t s = symbolic_.subtree[root]; s <= root; ++s) members.push_back(s);
+    }
+    std::stable_sort(members.begin(), members.end(), [&](int32_t a, int32_t b) { return order(a) < order(b); });
+    const int32_t stand_in = next_slot_ + task;
+    root_of_task_ = &roots_[task];
+    for (size_t begin = 0; begin < members.size();) {
+      size_t end = begin;
+      while (end < members.size() && symbolic_.height[members[end]] == symbolic_.height[members[begin]]) ++end;
+      add_level(members.data() + begin, members.data() + end, stand_in);
+      begin = end;
+    }
+    result_.node_roots.insert(result_.node_roots.end(), roots_[task].begin(), roots_[task].end());
+    finish_node();
+  }
+
+  // By height; in a level the small ones first, and of these the largest first.
+  std::tuple<int32_t, bool, double> order(int32_t s) const {
+    return {symbolic_.height[s], !is_small(s), -padded_size(symbolic_.num_columns(s), symbolic_.num_rows(s))};
+  }
+
+  // Supernodes of one height, the small ones first. Those of similar shape share a group: each takes the largest that
+  // is left and those with which the least is padded.
+  void add_level(int32_t* begin, int32_t* end, int32_t stand_in) {
+    int32_t* const grouped = std::find_if(begin, end, [&](int32_t s) { return !is_small(s); });
+    while (grouped - begin >= kMinGroupMembers) {
+      int32_t columns = symbolic_.num_columns(*begin), rows = symbolic_.num_rows(*begin);
+      int32_t* last = begin + 1;
+      for (; last < grouped && last - begin < kLanes; ++last) {
+        const auto growth = [&](int32_t s) {
+          return padded_size(std::max(columns, symbolic_.num_columns(s)), std::max(rows, symbolic_.num_rows(s))) *
+                     static_cast<double>(last - begin + 1) -
+                 padded_size(symbolic_.num_columns(s), symbolic_.num_rows(s));
+        };
+        int32_t* const best = std::min_element(last, grouped, [&](int32_t a, int32_t b) { return growth(a) < growth(b); });
+        columns = std::max(columns, symbolic_.num_columns(*best));
+        rows = std::max(rows, symbolic_.num_rows(*best));
+        std::rotate(last, best, best + 1);
+      }
+      add_group(begin, last, stand_in);
+      begin = last;
+    }
+    for (; begin < end; ++begin) add_group(begin, begin + 1, stand_in);
+  }
+
+  bool is_small(int32_t s) const {
+    return symbolic_.num_columns(s) <= kMaxGroupColumns && symbolic_.num_rows(s) <= kMaxGroupRows;
+  }
+
+  static double padded_size(int32_t columns, int32_t rows) { return columns * (0.5 * columns + rows); }
+
+  void add_group(const int32_t* begin, const int32_t* end, int32_t stand_in) {
+    int32_t columns = 0, rows = 0;
+    for (const int32_t* s = begin; s < end; ++s) {
+      columns = std::max(columns, symbolic_.num_columns(*s));
+      rows = std::max(rows, symbolic_.num_rows(*s));
+      result_.group_members.push_back(*s);
+    }
+    const bool single = end - begin == 1;
+    result_.group_columns.push_back(columns);
+    result_.group_rows.push_back(rows);
+    result_.group_values.push_back(check(result_.factor_size / kLanes));
+    result_.factor_size += single ? SingleLayout(columns, rows).size() : BatchLayout(columns, rows).size();
+    result_.group_indices.push_back(check(static_cast<int64_t>(result_.indices.size())));
+    result_.group_member_start.push_back(static_cast<int32_t>(result_.group_members.size()));
+    if (single) {
+      add_columns(*begin, stand_in);
+      for (int32_t k = 0; k < rows; ++k) result_.indices.push_back(workspace_row(*begin, k));
+      pad(stand_in);
+      return;
+    }
+    for (int32_t j = 0; j < columns; ++j) {
+      for (int32_t lane = 0; lane < kLanes; ++lane) {
+        const bool real = lane < end - begin && j < symbolic_.num_columns(begin[lane]);
+        result_.indices.push_back(real ? symbolic_.first[begin[lane]] + j : stand_in);
+      }
+    }
+    for (int32_t k = 0; k < rows; ++k) {
+      for (int32_t lane = 0; lane < kLanes; ++lane) {
+        const bool real = lane < end - begin && k < symbolic_.num_rows(begin[lane]);
+        result_.indices.push_back(real ? workspace_row(begin[lane], k) : stand_in);
+      }
+    }
+  }
+
+  // Where the k-th row of s is in the workspace: a vertex of the same subtree, or a slot of the subtree's root.
+  int32_t workspace_row(int32_t s, int32_t k) const {
+    const int32_t row = symbolic_.rows[symbolic_.row_start[s] + k];
+    const int32_t root = *std::lower_bound(root_of_task_->begin(), root_of_task_->end(), s);
+    if (row < symbolic_.first[root + 1]) return row;
+    const auto rows = symbolic_.rows.begin() + symbolic_.row_start[root];
+    return result_.slots[root] +
+           static_cast<int32_t>(std::lower_bound(rows, rows + symbolic_.num_rows(root), row) - rows);
+  }
+
+  // Indices of a single supernode come in blocks of kLanes.
+  void add_columns(int32_t s, int32_t stand_in) {
+    for (int32_t column = symbolic_.first[s]; column < symbolic_.first[s + 1]; ++column) result_.indices.push_back(column);
+    pad(stand_in);
+  }
+
+  void pad(int32_t stand_in) {
+    const int64_t begin = result_.group_indices.back();
+    while ((static_cast<int64_t>(result_.indices.size()) - begin) % kLanes != 0) result_.indices.push_back(stand_in);
+  }
+
+  void add_upper(int32_t s, int32_t stand_in) {
+    const int32_t columns = symbolic_.num_columns(s), rows = symbolic_.num_rows(s);
+    result_.group_members.push_back(s);
+    result_.group_columns.push_back(columns);
+    result_.group_rows.push_back(rows);
+    result_.group_values.push_back(check(result_.factor_size / kLanes));
+    result_.factor_size += SingleLayout(columns, rows).size();
+    result_.group_indices.push_back(check(static_cast<int64_t>(result_.indices.size())));
+    result_.group_member_start.push_back(static_cast<int32_t>(result_.group_members.size()));
+    add_columns(s, stand_in);
+    for (int32_t k = 0; k < rows; ++k) result_.indices.push_back(result_.slots[s] + k);
+    pad(stand_in);
+    add_columns(s, stand_in);
+    for (int32_t k = 0; k < rows; ++k) result_.indices.push_back(symbolic_.rows[symbolic_.row_start[s] + k]);
+    pad(stand_in);
+    result_.node_roots.push_back(s);
+    finish_node();
+  }
+
+  void finish_node() {
+    result_.node_groups.push_back(static_cast<int32_t>(result_.group_columns.size()));
+    result_.node_root_start.push_back(static_cast<int32_t>(result_.node_roots.size()));
+  }
+
+  void connect_nodes() {
+    const int32_t num_nodes = result_.num_tasks + static_cast<int32_t>(upper_.size());
+    Indices node = task_of_root_;
+    for (size_t i = 0; i < upper_.size(); ++i) node[upper_[i]] = result_.num_tasks + static_cast<int32_t>(i);
+    for (const int32_t root : result_.node_roots) {
+      const int32_t parent = symbolic_.parent[root];
+      result_.root_parents.push_back(parent < 0 ? -1 : node[parent]);
+    }
+    std::vector<Indices> children(num_nodes);
+    for (int32_t s = 0; s < num_supernodes_; ++s) {
+      if (node[s] >= 0 && symbolic_.parent[s] >= 0) children[node[symbolic_.parent[s]]].push_back(s);
+    }
+    for (const Indices& below : children) {
+      for (const int32_t s : below) {
+        result_.node_children.push_back(s);
+        result_.child_nodes.push_back(node[s]);
+      }
+      result_.node_child_start.push_back(static_cast<int32_t>(result_.node_children.size()));
+    }
+  }
+
+  const Symbolic& symbolic_;
+  const int32_t num_supernodes_;
+  Schedule result_;
+  Indices upper_, task_of_root_;
+  std::vector<Indices> roots_;
+  const Indices* root_of_task_ = nullptr;
+  int32_t next_slot_ = 0;
+};
+
+}  // namespace
+
+Schedule make_schedule(const Symbolic& symbolic) { return Builder(symbolic).build(); }
+
+}  // namespace largesteps

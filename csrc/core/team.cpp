@@ -1,0 +1,144 @@
+#include "team.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
+namespace largesteps {
+namespace {
+
+// How long a helper looks for more work before it sleeps: the two sweeps of an iteration come close together, and to
+// wake a sleeping thread takes longer than to solve a small system.
+constexpr std::chrono::microseconds kPatience(100);
+constexpr int kMaxHelpers = 255;
+
+thread_local bool inside_team = false;
+
+class Team {
+ public:
+  bool offer(const std::shared_ptr<SharedWork>& work, int num_helpers) {
+    int num_sleepers = 0;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (work_) return false;
+      while (num_threads_ < num_helpers && num_threads_ < kMaxHelpers && start_thread()) {
+      }
+      work_ = work;
+      places_ = num_helpers;
+      num_sleepers = num_sleepers_;
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    if (num_sleepers > 0) {
+      if (num_helpers == 1) {
+        awake_.notify_one();
+      } else {
+        awake_.notify_all();
+      }
+    }
+    return true;
+  }
+
+  void withdraw() {
+    std::shared_ptr<SharedWork> work;  // destroyed, if at all, outside the lock
+    std::lock_guard<std::mutex> lock(mutex_);
+    work.swap(work_);
+  }
+
+ private:
+  bool start_thread() {
+    try {
+      std::thread([this] { serve(); }).detach();
+    } catch (const std::system_error&) {
+      return false;  // no more threads to be had: do with those there are
+    }
+    ++num_threads_;
+    return true;
+  }
+
+  void serve() {
+    inside_team = true;
+    uint64_t seen = 0;
+    for (;;) {
+      std::shared_ptr<SharedWork> work;
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        if (generation_.load(std::memory_order_acquire) == seen) {
+          ++num_sleepers_;
+          awake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+          --num_sleepers_;
+        }
+        seen = generation_.load(std::memory_order_acquire);
+        if (work_ && places_ > 0) {
+          --places_;
+          work = work_;
+        }
+      }
+      if (work) {
+        work->run();
+        work.reset();
+      }
+      const auto end = std::chrono::steady_clock::now() + kPatience;
+      while (generation_.load(std::memory_order_acquire) == seen) {
+        for (int i = 0; i < 64 && generation_.load(std::memory_order_relaxed) == seen; ++i) spin_pause();
+        if (std::chrono::steady_clock::now() > end) break;
+      }
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable awake_;
+  std::atomic<uint64_t> generation_{0};
+  std::shared_ptr<SharedWork> work_;
+  int places_ = 0;
+  int num_threads_ = 0;
+  int num_sleepers_ = 0;
+};
+
+// Never destroyed: the helpers, which are detached, may outlive every static object.
+std::atomic<Team*> the_team{nullptr};
+
+Team& team() {
+  static const bool created = [] {
+    the_team = new Team;
+#if defined(__unix__) || defined(__APPLE__)
+    // The helpers do not follow into a forked child, and the lock may be held there for ever: it gets a team of its own.
+    pthread_atfork(nullptr, nullptr, [] {
+      inside_team = false;
+      the_team = new Team;
+    });
+#endif
+    return true;
+  }();
+  static_cast<void>(created);
+  return *the_team.load();
+}
+
+}  // namespace
+
+void spin_pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+void work_together(const std::shared_ptr<SharedWork>& work, int num_threads) {
+  if (num_threads <= 1 || inside_team || !team().offer(work, num_threads - 1)) {
+    work->run();
+    return;
+  }
+  Team* const offered_to = &team();
+  inside_team = true;
+  work->run();
+  inside_team = false;
+  offered_to->withdraw();
+}
+
+}  // namespace largesteps

@@ -1,0 +1,28 @@
+// Everything that is compiled per instruction set. The file that includes this has opened a namespace of its own inside
+// largesteps, after choosing the set, and has included every other header before: what they define must not be compiled
+// for a set that not every processor has.
+
+#include "vectors.inl"
+
+#include "dense.inl"
+#include "narrow_sweep.inl"
+#include "wide_sweep.inl"
+
+template <typename T, int K>
+SweepKernels<T> narrow() {
+  return {{Batch<T, K>::forward, Batch<T, K>::backward}, {Single<T, K>::forward, Single<T, K>::backward}};
+}
+
+template <typename T, int M>
+SweepKernels<T> wide() {
+  return {{WideBatch<T, M>::forward, WideBatch<T, M>::backward}, {WideSingle<T, M>::forward, WideSingle<T, M>::backward}};
+}
+
+Kernels make(const char* name) {
+  return {name,
+          {narrow<float, 1>(), narrow<float, 2>(), narrow<float, 3>(), narrow<float, 4>(), wide<float, 1>(),
+           wide<float, 2>()},
+          {narrow<double, 1>(), narrow<double, 2>(), narrow<double, 3>(), narrow<double, 4>(), wide<double, 1>(),
+           wide<double, 2>()},
+          {update, scale}};
+}

@@ -1,0 +1,173 @@
+#include "factorize.h"
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "../core/layout.h"
+#include "../core/parallel.h"
+#include "front.h"
+
+namespace largesteps {
+namespace {
+
+constexpr int32_t kLeastSharedVerts = 2000;
+
+// G and -P are what the front holds, with the opposite sign.
+template <typename T, typename Layout>
+void store_factor(const Front& front, const Layout& layout, T* values) {
+  const int32_t n = front.num_columns(), r = front.num_rows();
+  for (int32_t column = 0; column < n; ++column) {
+    for (int32_t row = Layout::first_row(column); row < n; ++row) {
+      const double value = row >= column ? front.at(row, column) : front.at(column, row);
+      values[layout.at_g(row, column)] = static_cast<T>(-value);
+    }
+    for (int32_t row = 0; row < r; ++row) {
+      values[layout.at_p(row, column)] = static_cast<T>(-front.at(n + row, column));
+    }
+  }
+}
+
+template <typename T>
+class Factorization {
+ public:
+  Factorization(const IndexView& index, const T* values, T* factor, int num_threads)
+      : index_(index),
+        values_(values),
+        factor_(factor),
+        num_threads_(index[kNumVerts] < kLeastSharedVerts ? 1 : num_threads),
+        complements_(static_cast<size_t>(index[kNumSupernodes])),
+        group_(static_cast<size_t>(index[kNumSupernodes])) {
+    for (int32_t group = 0; group < index[kNumGroups]; ++group) {
+      for (int32_t k = index[kGroupMemberStart][group]; k < index[kGroupMemberStart][group + 1]; ++k) {
+        group_[static_cast<size_t>(index[kGroupMembers][k])] = group;
+      }
+    }
+  }
+
+  Breakdown run() {
+    parallel_for(index_[kNumTasks], num_threads_, [&](int64_t task) {
+      const Lease front(*this);
+      for (int32_t k = index_[kNodeRootStart][task]; k < index_[kNodeRootStart][task + 1]; ++k) {
+        const int32_t root = index_[kNodeRoots][k];
+        for (int32_t s = index_[kSubtree][root]; s <= root; ++s) {
+          if (!factorize(s, *front)) return;
+        }
+      }
+    });
+    if (breakdown_.vertex < 0) factorize_upper();
+    return breakdown_;
+  }
+
+ private:
+  // The supernodes above the tasks, level by level: those of one level together or, if there is but one, its columns.
+  void factorize_upper() {
+    const int32_t num_tasks = index_[kNumTasks], num_nodes = index_[kNumNodes];
+    std::vector<int32_t> upper, height(static_cast<size_t>(num_nodes), 0);
+    for (int32_t node = num_tasks; node < num_nodes; ++node) {
+      for (int32_t k = index_[kNodeChildStart][node]; k < index_[kNodeChildStart][node + 1]; ++k) {
+        const int32_t below = height[static_cast<size_t>(index_[kChildNodes][k])];
+        height[static_cast<size_t>(node)] = std::max(height[static_cast<size_t>(node)], below + 1);
+      }
+      upper.push_back(node);
+    }
+    std::stable_sort(upper.begin(), upper.end(), [&](int32_t a, int32_t b) {
+      return height[static_cast<size_t>(a)] < height[static_cast<size_t>(b)];
+    });
+    for (size_t begin = 0; begin < upper.size() && breakdown_.vertex < 0;) {
+      size_t end = begin;
+      while (end < upper.size() && height[static_cast<size_t>(upper[end])] == height[static_cast<size_t>(upper[begin])]) {
+        ++end;
+      }
+      parallel_for(static_cast<int64_t>(end - begin), num_threads_, [&](int64_t k) {
+        const Lease front(*this);
+        factorize(index_[kNodeRoots][index_[kNodeRootStart][upper[begin + static_cast<size_t>(k)]]], *front);
+      });
+      begin = end;
+    }
+  }
+
+  // A front that no other thread uses meanwhile.
+  class Lease {
+   public:
+    explicit Lease(Factorization& owner) : owner_(owner) {
+      const std::lock_guard<std::mutex> lock(owner.mutex_);
+      if (owner.free_.empty()) owner.free_.push_back(std::make_unique<Front>());
+      front_ = std::move(owner.free_.back());
+      owner.free_.pop_back();
+    }
+    ~Lease() {
+      const std::lock_guard<std::mutex> lock(owner_.mutex_);
+      owner_.free_.push_back(std::move(front_));
+    }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    Front& operator*() const { return *front_; }
+
+   private:
+    Factorization& owner_;
+    std::unique_ptr<Front> front_;
+  };
+
+  // False where a pivot broke down.
+  bool factorize(int32_t s, Front& front) {
+    front.assemble(index_, s, values_);
+    for (int32_t child = s - 1; child >= index_[kSubtree][s]; child = index_[kSubtree][child] - 1) {
+      auto& complement = complements_[static_cast<size_t>(child)];
+      if (index_.num_rows(child) == 0) continue;
+      front.add(complement.get(), index_[kRowsInParent] + index_[kRowStart][child], index_.num_rows(child));
+      complement.reset();
+    }
+    const int32_t column = front.eliminate(num_threads_);
+    if (column >= 0) {
+      report(index_[kOldFromNew][index_[kFirst][s] + column], front.pivot(), front.diagonal(column));
+      return false;
+    }
+    const int32_t group = group_[static_cast<size_t>(s)], members = index_[kGroupMemberStart][group];
+    T* const values = factor_ + int64_t{kLanes} * index_[kGroupValues][group];
+    if (index_[kGroupMemberStart][group + 1] - members == 1) {
+      store_factor(front, SingleLayout(front.num_columns(), front.num_rows()), values);
+    } else {
+      const int32_t* const begin = index_[kGroupMembers] + members;
+      const auto lane = std::find(begin, begin + kLanes, s) - begin;
+      store_factor(front, BatchLayout(index_[kGroupColumns][group], index_[kGroupRows][group]), values + lane);
+    }
+    const auto r = static_cast<size_t>(front.num_rows());
+    if (r == 0) return true;
+    complements_[static_cast<size_t>(s)].reset(new double[r * r]);
+    front.copy_complement(complements_[static_cast<size_t>(s)].get());
+    return true;
+  }
+
+  // Of several breakdowns the first in the order of elimination, whichever thread comes first: all tasks, and all
+  // supernodes of a level, are tried.
+  void report(int32_t vertex, double pivot, double diagonal) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const int32_t* const position = index_[kNewFromOld];
+    if (breakdown_.vertex < 0 || position[vertex] < position[breakdown_.vertex]) breakdown_ = {vertex, pivot, diagonal};
+  }
+
+  const IndexView index_;
+  const T* const values_;
+  T* const factor_;
+  const int num_threads_;
+  std::vector<std::unique_ptr<double[]>> complements_;
+  std::vector<int32_t> group_;
+  std::vector<std::unique_ptr<Front>> free_;
+  std::mutex mutex_;
+  Breakdown breakdown_;
+};
+
+}  // namespace
+
+template <typename T>
+Breakdown factorize(const IndexView& index, const T* values, T* factor, int num_threads) {
+  std::fill(factor, factor + index.factor_size(), T(0));
+  return Factorization<T>(index, values, factor, num_threads).run();
+}
+
+template Breakdown factorize<float>(const IndexView&, const float*, float*, int);
+template Breakdown factorize<double>(const IndexView&, const double*, double*, int);
+
+}  // namespace largesteps

@@ -1,0 +1,27 @@
+// Numeric factorisation: the stored factor of a matrix whose pattern has been analysed.
+//
+// Source: Duff, Reid, "The Multifrontal Solution of Indefinite Sparse Symmetric Linear Equations", ACM TOMS 9(3), 1983.
+// Each front is eliminated by the sweep operator (Goodnight, "A Tutorial on the SWEEP Operator", The American
+// Statistician 33(3), 1979), blocked: it leaves the inverse of the pivots, the rows below times that inverse and the
+// Schur complement in the place of the front, all by the same update.
+#pragma once
+
+#include <cstdint>
+
+#include "../core/index_buffer.h"
+
+namespace largesteps {
+
+// Of the first pivot that is not positive, or not so beyond rounding.
+struct Breakdown {
+  int32_t vertex = -1;  // in the order of the matrix; -1: there was none
+  double pivot = 0;
+  double diagonal = 0;  // of the matrix at that vertex
+};
+
+// values: of the matrix, in the order of its entries, finite. factor: index.factor_size() numbers. All arithmetic is in
+// double precision; T is what is read and stored. The same bits for every number of threads.
+template <typename T>
+Breakdown factorize(const IndexView& index, const T* values, T* factor, int num_threads);
+
+}  // namespace largesteps

@@ -1,0 +1,69 @@
+// The inner loops, compiled for several instruction sets and chosen when the program runs.
+#pragma once
+
+#include <cstdint>
+
+namespace largesteps {
+
+// Rows of the workspace hold the columns of the right-hand side that are solved together. Few columns (1 to 4) are
+// worked on with vectors along the supernodes of a batch, or along the rows of a single one; many (8 or 16) with vectors
+// along the columns.
+constexpr int kColumnCounts[] = {1, 2, 3, 4, 8, 16};
+constexpr int kNumColumnCounts = 6;
+// Numbers from one row of the workspace to the next.
+constexpr int workspace_stride(int num_columns) { return num_columns == 3 ? 4 : num_columns; }
+
+// The sweep over one group (see schedule.h and layout.h) with n columns and r rows.
+//
+// Forward, the group's rows receive -P b for the rows b of its columns; backward, its columns x = G b - P' x_rows.
+// indices: the rows of the workspace that belong to its columns and to its rows. scratch holds scratch_size numbers.
+template <typename T>
+using GroupKernel = void (*)(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch);
+
+template <typename T>
+struct GroupKernels {
+  GroupKernel<T> forward, backward;
+};
+
+template <typename T>
+struct SweepKernels {
+  GroupKernels<T> batch, single;
+};
+
+constexpr int64_t scratch_size(int64_t n, int64_t r, int num_columns) {
+  return 8 * (2 * n + r + 8) * num_columns;  // what a batch needs; single supernodes need less
+}
+
+// The inner loops of the factorisation.
+struct DenseKernels {
+  // front(i, j) -= sum over k < depth of scaled(i, k) rows(j, k), for j in [begin, end) and i >= j, of a front stored
+  // by columns of length ld, a multiple of 8. scaled: tiles of 8 rows, in a tile column after column; rows: row by row.
+  void (*update)(double* front, int64_t ld, int64_t begin, int64_t end, const double* scaled, const double* rows,
+                 int32_t depth);
+  // scaled = tiles times a symmetric matrix (depth, depth), for tiles of 8 rows in [begin, end).
+  void (*scale)(double* scaled, const double* tiles, const double* matrix, int64_t begin, int64_t end, int32_t depth);
+};
+
+struct Kernels {
+  const char* instruction_set;
+  SweepKernels<float> single_precision[kNumColumnCounts];
+  SweepKernels<double> double_precision[kNumColumnCounts];
+  DenseKernels dense;
+
+  template <typename T>
+  const SweepKernels<T>& sweep(int column_count) const;
+};
+
+template <>
+inline const SweepKernels<float>& Kernels::sweep<float>(int column_count) const {
+  return single_precision[column_count];
+}
+template <>
+inline const SweepKernels<double>& Kernels::sweep<double>(int column_count) const {
+  return double_precision[column_count];
+}
+
+// The best that this processor can run.
+const Kernels& kernels();
+
+}  // namespace largesteps

@@ -1,0 +1,186 @@
+#include "solve.h"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "../core/parallel.h"
+#include "../core/team.h"
+#include "sweep.h"
+
+namespace largesteps {
+namespace {
+
+// Below, a solve is over before a second thread could begin.
+constexpr int32_t kLeastSharedVerts = 2000;
+
+// Memory that a thread keeps from one solve to the next: to map and unmap megabytes would cost more than the solve.
+template <typename T>
+T* thread_buffer(int which, int64_t size) {
+  constexpr std::size_t kAlignment = 64;
+  thread_local std::vector<char> buffers[2];
+  std::vector<char>& buffer = buffers[which];
+  const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T) + kAlignment;
+  if (buffer.size() < bytes) {
+    buffer.clear();
+    buffer.resize(bytes);
+  }
+  void* start = buffer.data();
+  std::size_t space = buffer.size();
+  return static_cast<T*>(std::align(kAlignment, bytes - kAlignment, start, space));
+}
+
+template <typename T>
+T* scratch(const IndexView& index, int num_columns) {
+  return thread_buffer<T>(1, scratch_size(index[kMaxFront], index[kMaxFront], num_columns));
+}
+
+// Both sweeps, by as many threads as come. A node is begun when those it waits for are done: in the forward sweep the
+// nodes below it, in the backward sweep those above.
+template <typename T>
+class SharedSweep : public SharedWork {
+ public:
+  SharedSweep(const IndexView& index, const Sweep<T>& sweep, int num_columns)
+      : index_(index),
+        sweep_(sweep),
+        num_columns_(num_columns),
+        waits_(static_cast<size_t>(2 * index[kNumNodes])),
+        remaining_(2 * index[kNumNodes]) {
+    const int32_t num_nodes = index[kNumNodes];
+    for (int32_t node = num_nodes - 1; node >= 0; --node) {
+      const int32_t children = index[kNodeChildStart][node + 1] - index[kNodeChildStart][node];
+      int32_t parents = 0;
+      for (int32_t k = index[kNodeRootStart][node]; k < index[kNodeRootStart][node + 1]; ++k) {
+        parents += index[kRootParents][k] >= 0;
+      }
+      waits_[static_cast<size_t>(node)].store(children, std::memory_order_relaxed);
+      // The backward sweep of a node waits for its forward sweep too, which only says something where nothing is above.
+      waits_[static_cast<size_t>(num_nodes + node)].store(parents + 1, std::memory_order_relaxed);
+      if (children == 0) ready_.push_back(node);
+    }
+  }
+
+  void run() override {
+    for (;;) {
+      const int32_t step = take();
+      if (step >= 0) {
+        do_step(step);
+        remaining_.fetch_sub(1, std::memory_order_acq_rel);
+      } else if (remaining_.load(std::memory_order_acquire) == 0) {
+        return;
+      } else {
+        spin_pause();
+      }
+    }
+  }
+
+  bool is_finite() const { return is_finite_.load(); }
+
+ private:
+  // Steps are the nodes in the forward sweep and, num_nodes further, in the backward sweep.
+  int32_t take() {
+    if (num_ready_hint_.load(std::memory_order_relaxed) == 0) return -1;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (ready_.empty()) return -1;
+    const int32_t step = ready_.back();
+    ready_.pop_back();
+    num_ready_hint_.store(static_cast<int32_t>(ready_.size()), std::memory_order_relaxed);
+    return step;
+  }
+
+  void finish_one(int32_t step) {
+    if (waits_[static_cast<size_t>(step)].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ready_.push_back(step);
+    num_ready_hint_.store(static_cast<int32_t>(ready_.size()), std::memory_order_relaxed);
+  }
+
+  void do_step(int32_t step) {
+    const int32_t num_nodes = index_[kNumNodes];
+    T* const memory = scratch<T>(index_, num_columns_);
+    if (step < num_nodes) {
+      if (!sweep_.forward(step, memory)) is_finite_.store(false);
+      for (int32_t k = index_[kNodeRootStart][step]; k < index_[kNodeRootStart][step + 1]; ++k) {
+        if (index_[kRootParents][k] >= 0) finish_one(index_[kRootParents][k]);
+      }
+      finish_one(num_nodes + step);
+    } else {
+      const int32_t node = step - num_nodes;
+      sweep_.backward(node, memory);
+      for (int32_t k = index_[kNodeChildStart][node]; k < index_[kNodeChildStart][node + 1]; ++k) {
+        finish_one(num_nodes + index_[kChildNodes][k]);
+      }
+    }
+  }
+
+  const IndexView index_;
+  const Sweep<T>& sweep_;
+  const int num_columns_;
+  std::vector<std::atomic<int32_t>> waits_;
+  std::atomic<int32_t> remaining_;
+  std::atomic<int32_t> num_ready_hint_{1};
+  std::mutex mutex_;
+  std::vector<int32_t> ready_;
+  std::atomic<bool> is_finite_{true};
+};
+
+template <typename T>
+bool sweep_alone(const IndexView& index, const Sweep<T>& sweep, int num_columns) {
+  T* const memory = scratch<T>(index, num_columns);
+  bool is_finite = true;
+  for (int32_t node = 0; node < index[kNumNodes]; ++node) is_finite &= sweep.forward(node, memory);
+  for (int32_t node = index[kNumNodes] - 1; node >= 0; --node) sweep.backward(node, memory);
+  return is_finite;
+}
+
+// Columns that are solved together.
+struct Chunk {
+  int64_t first;
+  int count;
+  int column_count;  // index into kColumnCounts
+};
+
+std::vector<Chunk> cut(int64_t num_columns) {
+  std::vector<Chunk> chunks;
+  for (int64_t first = 0; first < num_columns;) {
+    const int64_t left = num_columns - first;
+    const int column_count = left >= 12 ? 5 : left >= 5 ? 4 : static_cast<int>(left) - 1;
+    const int count = static_cast<int>(std::min<int64_t>(left, kColumnCounts[column_count]));
+    chunks.push_back({first, count, column_count});
+    first += count;
+  }
+  return chunks;
+}
+
+}  // namespace
+
+template <typename T>
+bool solve(const IndexView& index, const T* factor, const T* rhs, T* x, int64_t num_columns, int num_threads) {
+  const std::vector<Chunk> chunks = cut(num_columns);
+  if (index[kNumVerts] < kLeastSharedVerts || index[kNumNodes] < 2) num_threads = 1;
+  // Enough pieces for everybody: each thread does whole ones. Else all do each of them together.
+  const bool by_chunks = static_cast<int64_t>(chunks.size()) >= num_threads;
+  std::atomic<bool> is_finite{true};
+  parallel_for(static_cast<int64_t>(chunks.size()), by_chunks ? num_threads : 1, [&](int64_t k) {
+    const Chunk& chunk = chunks[static_cast<size_t>(k)];
+    const int width = kColumnCounts[chunk.column_count];
+    T* const workspace = thread_buffer<T>(0, int64_t{index[kWorkspaceRows]} * workspace_stride(width));
+    const Sweep<T> sweep(index, factor, rhs, x, num_columns, chunk.first, chunk.count, chunk.column_count, workspace);
+    if (by_chunks || num_threads == 1) {
+      if (!sweep_alone(index, sweep, width)) is_finite = false;
+    } else {
+      const auto shared = std::make_shared<SharedSweep<T>>(index, sweep, width);
+      work_together(shared, num_threads);
+      if (!shared->is_finite()) is_finite = false;
+    }
+  });
+  return is_finite;
+}
+
+template bool solve<float>(const IndexView&, const float*, const float*, float*, int64_t, int);
+template bool solve<double>(const IndexView&, const double*, const double*, double*, int64_t, int);
+
+}  // namespace largesteps

@@ -1,0 +1,54 @@
+// The sweeps over the nodes of the schedule, for the columns that are solved together.
+#pragma once
+
+#include <cstdint>
+
+#include "../core/index_buffer.h"
+#include "kernels.h"
+
+namespace largesteps {
+
+// Columns first, ..., first + count - 1 of the right-hand side, in a workspace of index[kWorkspaceRows] rows.
+template <typename T>
+class Sweep {
+ public:
+  Sweep(const IndexView& index, const T* factor, const T* rhs, T* x, int64_t num_columns, int64_t first, int count,
+        int column_count, T* workspace)
+      : index_(index),
+        factor_(factor),
+        rhs_(rhs + first),
+        x_(x + first),
+        num_columns_(num_columns),
+        count_(count),
+        stride_(workspace_stride(kColumnCounts[column_count])),
+        kernels_(kernels().sweep<T>(column_count)),
+        workspace_(workspace) {}
+
+  // Of a node whose children are done; false where the right-hand side is not finite there.
+  bool forward(int32_t node, T* scratch) const;
+  // Of a node whose parents are done.
+  void backward(int32_t node, T* scratch) const;
+
+ private:
+  bool load_rhs(int32_t begin, int32_t end) const;
+  bool load_positions(int32_t begin, int32_t end) const;
+  void store_x(int32_t begin, int32_t end) const;
+  void clear(int32_t begin, int32_t count) const;
+  template <int kStride>
+  void pull(int32_t s) const;
+  template <int kStride>
+  void fill_slots(int32_t root) const;
+  void sweep_group(int32_t group, bool is_forward, const int32_t* indices, T* scratch) const;
+
+  const IndexView index_;
+  const T* const factor_;
+  const T* const rhs_;
+  T* const x_;
+  const int64_t num_columns_;
+  const int count_;   // of columns that are real
+  const int stride_;  // of the workspace
+  const SweepKernels<T>& kernels_;
+  T* const workspace_;
+};
+
+}  // namespace largesteps

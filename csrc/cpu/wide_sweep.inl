@@ -1,0 +1,138 @@
+// The sweeps for many columns: vectors lie along the columns, M of them make a row of the workspace, and supernodes are
+// visited one by one, those of a batch too.
+
+// Where a batch and a single supernode differ: how far a number is from the start of its panel, and which row of the
+// workspace is its.
+template <int W>
+struct BatchAccess {
+  static constexpr int kRows = 1;  // what one step in the rows of a panel covers
+  static int64_t at(int32_t i, int q) { return 8 * (int64_t{i} * W + q); }
+};
+template <int W>
+struct SingleAccess {
+  static constexpr int kRows = 8;
+  static int64_t at(int32_t i, int q) { return 8 * (int64_t{i / 8} * W + q) + i % 8; }
+};
+
+template <typename T, int M, typename Layout, template <int> class Access, int kIndexStride>
+struct WideGroup {
+  using V = Vector<T>;
+
+  LARGESTEPS_INLINE T* row(T* workspace, int32_t index) { return workspace + int64_t{index} * (8 * M); }
+
+  template <int W>
+  struct Forward {
+    LARGESTEPS_INLINE void run(int32_t first, const T* values, const Layout* layout, const int32_t* columns,
+                               const int32_t* rows, T* workspace) {
+      V b[W][M];
+#pragma GCC unroll 4
+      for (int q = 0; q < W; ++q) {
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) b[q][m] = load(row(workspace, columns[(first + q) * kIndexStride]) + 8 * m);
+      }
+      const T* const p = values + 8 * layout->panel_p(first);
+      for (int32_t i = 0; i < layout->r; ++i) {
+        T* const u = row(workspace, rows[i * kIndexStride]);
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) {
+          V sum = load(u + 8 * m);
+#pragma GCC unroll 4
+          for (int q = 0; q < W; ++q) sum += p[Access<W>::at(i, q)] * b[q][m];
+          store(u + 8 * m, sum);
+        }
+      }
+    }
+  };
+
+  template <int W>
+  struct Backward {
+    LARGESTEPS_INLINE void run(int32_t first, const T* values, const Layout* layout, const int32_t* columns,
+                               const int32_t* rows, T* workspace, T* x) {
+      V sum[W][M], z[W][M];
+#pragma GCC unroll 4
+      for (int q = 0; q < W; ++q) {
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) {
+          sum[q][m] = load(row(x, first + q) + 8 * m);
+          z[q][m] = load(row(workspace, columns[(first + q) * kIndexStride]) + 8 * m);
+        }
+      }
+      const int32_t begin = Layout::first_row(first), n = layout->n, r = layout->r;
+      const int32_t below = begin + (Access<W>::kRows > W ? Access<W>::kRows : W);
+      const T* const g = values + 8 * layout->panel_g(first);
+      for (int32_t i = begin; i < n; ++i) {
+        const T* const z_i = row(workspace, columns[i * kIndexStride]);
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) {
+          const V v = load(z_i + 8 * m);
+#pragma GCC unroll 4
+          for (int q = 0; q < W; ++q) sum[q][m] += g[Access<W>::at(i - begin, q)] * v;
+        }
+        if (i < below) continue;
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) {
+          V v = load(row(x, i) + 8 * m);
+#pragma GCC unroll 4
+          for (int q = 0; q < W; ++q) v += g[Access<W>::at(i - begin, q)] * z[q][m];
+          store(row(x, i) + 8 * m, v);
+        }
+      }
+      const T* const p = values + 8 * layout->panel_p(first);
+      for (int32_t i = 0; i < r; ++i) {
+        const T* const x_i = row(workspace, rows[i * kIndexStride]);
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) {
+          const V v = load(x_i + 8 * m);
+#pragma GCC unroll 4
+          for (int q = 0; q < W; ++q) sum[q][m] += p[Access<W>::at(i, q)] * v;
+        }
+      }
+#pragma GCC unroll 4
+      for (int q = 0; q < W; ++q) {
+#pragma GCC unroll 2
+        for (int m = 0; m < M; ++m) store(row(x, first + q) + 8 * m, sum[q][m]);
+      }
+    }
+  };
+
+  static void forward(const T* values, const Layout& layout, const int32_t* columns, const int32_t* rows, T* workspace) {
+    for_each_panel<Forward>(layout.n, values, &layout, columns, rows, workspace);
+  }
+
+  static void backward(const T* values, const Layout& layout, const int32_t* columns, const int32_t* rows, T* workspace,
+                       T* x) {
+    for (int32_t j = 0; j < layout.n * M; ++j) store(x + 8 * j, V{});
+    for_each_panel<Backward>(layout.n, values, &layout, columns, rows, workspace, x);
+    for (int32_t j = 0; j < layout.n; ++j) {
+      for (int m = 0; m < M; ++m) store(row(workspace, columns[j * kIndexStride]) + 8 * m, load(row(x, j) + 8 * m));
+    }
+  }
+};
+
+template <typename T, int M>
+struct WideBatch {
+  using Group = WideGroup<T, M, BatchLayout, BatchAccess, 8>;
+
+  static void forward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T*) {
+    for (int lane = 0; lane < 8; ++lane) {
+      Group::forward(values + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace);
+    }
+  }
+  static void backward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
+    for (int lane = 0; lane < 8; ++lane) {
+      Group::backward(values + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace, scratch);
+    }
+  }
+};
+
+template <typename T, int M>
+struct WideSingle {
+  using Group = WideGroup<T, M, SingleLayout, SingleAccess, 1>;
+
+  static void forward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T*) {
+    Group::forward(values, SingleLayout(n, r), indices, indices + round_up(n), workspace);
+  }
+  static void backward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
+    Group::backward(values, SingleLayout(n, r), indices, indices + round_up(n), workspace, scratch);
+  }
+};

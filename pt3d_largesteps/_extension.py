@@ -1,0 +1,46 @@
+"""Finds the compiled operators; where they are not built, the package goes on without them, and says so once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+
+HOW_TO_BUILD = (
+    'from a clone, with torch 2.11 or newer and a C++ compiler: pip install --no-build-isolation "setuptools>=77,<82" ninja .'
+)
+_NO_EXTENSION = "PT3D_LARGESTEPS_NO_EXTENSION"  # set to 1, the package behaves as if nothing were compiled
+
+_warned = False
+
+
+def _load() -> str | None:
+    """Registers the operators; returns why not, or None."""
+    if os.environ.get(_NO_EXTENSION, "0") == "1":
+        return f"{_NO_EXTENSION}=1"
+    try:
+        importlib.import_module("pt3d_largesteps._C")
+    except ImportError as error:
+        return str(error)
+    return None
+
+
+WHY_NOT = _load()
+
+
+def is_compiled() -> bool:
+    """Whether the compiled operators are here."""
+    return WHY_NOT is None
+
+
+def warn_not_compiled() -> None:
+    """One warning per process that solves are slow, and how to make them fast."""
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"pt3d_largesteps: the compiled solver is not here ({WHY_NOT}); solves run in plain torch, which is many times"
+            f" slower. To build it, {HOW_TO_BUILD}",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,114 @@
+"""The operators of the sparse Cholesky factorisation, ``torch.ops.pt3d_largesteps``, and all that torch wants of them.
+
+    analyze(crow_indices, col_indices, positions, leaf_size) -> index        the structure, one int32 buffer
+    factorize(values, index) -> (factor, breakdown)                           the numbers
+    solve(values, factor, index, rhs, direction) -> x                         M x = rhs
+
+They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``. ``solve`` is differentiable in ``rhs`` and in
+the matrix's ``values``: with M symmetric and an upstream gradient g of x = M^-1 b,
+
+    dL/db = M^-1 g =: y,        dL/dM_ij = -y_i . x_j on the pattern of M,
+
+and the backward pass calls the operator itself, so that every further derivative exists and is exact.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pt3d_largesteps import reference
+from pt3d_largesteps._checks import check_finite
+from pt3d_largesteps._extension import is_compiled, warn_not_compiled
+
+HEADER_SIZE = reference.HEADER_SIZE
+NAMESPACE = "pt3d_largesteps"
+
+if not is_compiled():
+    _library = torch.library.Library(NAMESPACE, "FRAGMENT")
+    _library.define("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size) -> Tensor")
+    _library.define("factorize(Tensor values, Tensor index) -> (Tensor, Tensor)")
+    _library.define("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor")
+    _library.impl("analyze", reference.analyze, "CPU")
+    _library.impl("factorize", reference.factorize, "CPU")
+    _library.impl("solve", reference.solve, "CPU")
+
+_ops = torch.ops.pt3d_largesteps
+
+
+def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None, leaf_size: int) -> Tensor:
+    """The index buffer (int32) of a symmetric pattern with a full diagonal.
+
+    Args:
+        crow_indices, col_indices: (V + 1,) and (nnz,) int64, columns increasing in each row.
+        positions: (V, 3) float64, finite, or None: what nested dissection cuts by, if given.
+        leaf_size: parts of at most so many vertices are not cut any more.
+    """
+    if not is_compiled():
+        warn_not_compiled()
+    return _ops.analyze(crow_indices, col_indices, positions, leaf_size)
+
+
+def factorize(values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The factor, and (3,) float64: the vertex that breaks down (-1: none), its pivot, its diagonal entry."""
+    return _ops.factorize(values, index)
+
+
+def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int = 0) -> Tensor:
+    """x (V, k) with M x = rhs (V, k); ``direction`` counts the backward passes, for error messages.
+
+    Raises:
+        ValueError: a number of rhs that is NaN or infinite.
+    """
+    try:
+        return _ops.solve(values, factor, index, rhs, direction)
+    except RuntimeError:
+        # The operator knows that there is one; which, and in what, is looked for only now.
+        check_finite("rhs" if direction == 0 else "the gradient of the solution", rhs.detach())
+        raise
+
+
+@torch.library.register_fake(f"{NAMESPACE}::analyze")
+def _(crow_indices, col_indices, positions, leaf_size):
+    size = torch.library.get_ctx().new_dynamic_size(min=HEADER_SIZE)
+    return crow_indices.new_empty(size, dtype=torch.int32)
+
+
+@torch.library.register_fake(f"{NAMESPACE}::factorize")
+def _(values, index):
+    size = torch.library.get_ctx().new_dynamic_size()
+    return values.new_empty(size), values.new_empty(3, dtype=torch.float64)
+
+
+@torch.library.register_fake(f"{NAMESPACE}::solve")
+def _(values, factor, index, rhs, direction):
+    return rhs.new_empty(rhs.shape)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    values, factor, index, _, direction = inputs
+    if factor.requires_grad:
+        raise ValueError("factor: expected no gradient; a matrix is differentiated through its values")
+    ctx.save_for_backward(values, factor, index, output)
+    ctx.direction = direction
+
+
+def _backward(ctx, gradient: Tensor):
+    values, factor, index, solution = ctx.saved_tensors
+    rhs_gradient = solve(values, factor, index, gradient, ctx.direction + 1)
+    values_gradient = None
+    if ctx.needs_input_grad[0]:
+        entries = index[HEADER_SIZE : HEADER_SIZE + 2 * values.shape[0]].view(2, -1)  # rows and columns
+        values_gradient = -(rhs_gradient.index_select(0, entries[0]) * solution.index_select(0, entries[1])).sum(1)
+    return values_gradient, None, None, rhs_gradient, None
+
+
+torch.library.register_autograd(f"{NAMESPACE}::solve", _backward, setup_context=_setup_context)
+
+
+@torch.library.register_vmap(f"{NAMESPACE}::solve")
+def _(info, in_dims, values, factor, index, rhs, direction):
+    if any(dim is not None for dim in in_dims[:3]):
+        raise ValueError("vmap: expected one matrix for the whole batch, got a batch of matrices; map over rhs alone")
+    rhs = rhs.movedim(in_dims[3], -1)  # (V, k, B): the batch is more columns
+    return _ops.solve(values, factor, index, rhs.flatten(1), direction).view(rhs.shape), 2

@@ -1,0 +1,356 @@
+"""Sparse Cholesky factorisation in three steps: the structure, the numbers, the solves.
+
+Source: George, "Nested Dissection of a Regular Finite Element Mesh", 1973; Duff, Reid, "The Multifrontal Solution of
+Indefinite Sparse Symmetric Linear Equations", ACM TOMS 9(3), 1983. See docs/solver.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pt3d_largesteps import ops, reference
+from pt3d_largesteps._checks import check_finite, describe
+from pt3d_largesteps._extension import is_compiled
+from pt3d_largesteps.system import SystemMatrix
+
+LEAF_SIZE = 24  # measured to be the best for solves of three columns
+
+
+class NotPositiveDefiniteError(ValueError):
+    """The matrix is not positive definite, or not so beyond rounding.
+
+    Attributes:
+        vertex: the row at which the factorisation broke down.
+    """
+
+    def __init__(self, message: str, vertex: int) -> None:
+        super().__init__(message)
+        self.vertex = vertex
+
+    def __reduce__(self):
+        return type(self), (str(self), self.vertex)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SymbolicFactor:
+    """The structure of the Cholesky factor of every matrix with one pattern; of :func:`analyze`.
+
+    Attributes:
+        index: int32, everything the solver knows of the pattern; not for reading.
+        num_verts: V.
+        num_entries: of the matrix, both triangles and the diagonal.
+
+    Example:
+        >>> symbolic = analyze(compute_matrix(meshes), meshes.verts_packed())
+        >>> symbolic.nnz, symbolic.levels
+    """
+
+    index: Tensor
+    num_verts: int = field(init=False)
+    num_entries: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        num_verts, num_entries = self.index[reference.NUM_VERTS : reference.NUM_ENTRIES + 1].tolist()
+        object.__setattr__(self, "num_verts", num_verts)
+        object.__setattr__(self, "num_entries", num_entries)
+
+    @property
+    def nnz(self) -> int:
+        """Entries of the triangular factor L, diagonal included, with the zeros kept inside dense blocks."""
+        low, high = self.index[reference.FACTOR_ENTRIES_LOW : reference.FACTOR_ENTRIES_HIGH + 1].tolist()
+        return low + 2**31 * high
+
+    @property
+    def levels(self) -> int:
+        """Height of the tree of dense blocks: how many steps a sweep takes one after the other."""
+        return int(self.index[reference.NUM_LEVELS])
+
+    @property
+    def num_supernodes(self) -> int:
+        """Number of dense blocks."""
+        return int(self.index[reference.NUM_SUPERNODES])
+
+    @property
+    def nbytes(self) -> int:
+        return self.index.nbytes
+
+    def pattern(self) -> tuple[Tensor, Tensor]:
+        """crow_indices (V + 1,) and col_indices (nnz,), int64, of the matrix that was analysed."""
+        columns, crow, end = self.index[reference.SECTION_OFFSETS + reference.ENTRY_COLUMNS :][:3].tolist()
+        return self.index[crow:end].long(), self.index[columns:crow].long()
+
+    def check_pattern(self, matrix: SystemMatrix) -> None:
+        """Raises ``ValueError`` unless the matrix has the pattern that was analysed."""
+        crow_indices, col_indices = self.pattern()
+        if not (torch.equal(crow_indices, matrix.crow_indices) and torch.equal(col_indices, matrix.col_indices)):
+            raise ValueError(
+                f"matrix: expected the pattern that was analysed, {self.num_verts} rows and {self.num_entries} entries,"
+                f" got another one of {matrix.shape[0]} rows and {matrix.nnz} entries; analyze it"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"SymbolicFactor(num_verts={self.num_verts}, nnz={self.nnz}, levels={self.levels},"
+            f" num_supernodes={self.num_supernodes})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"index": self.index}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        index = state["index"]
+        is_reference = int(index[reference.MAGIC]) == reference.MAGIC_REFERENCE
+        object.__setattr__(self, "index", index)
+        self.__post_init__()
+        if is_reference == is_compiled():  # saved where the compiled solver was not here, or was: the buffers differ
+            crow_indices, col_indices = self.pattern()
+            object.__setattr__(self, "index", ops.analyze(crow_indices, col_indices, None, LEAF_SIZE))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CholeskyFactor:
+    """A factorised matrix; of :func:`factorize`. Copies and pickles take the matrix and factorise it again.
+
+    Attributes:
+        symbolic: of :func:`analyze`.
+        matrix_values: (nnz,) float32 or float64, the entries of the matrix; may require gradients.
+        values: the stored factor, of the same dtype.
+
+    Example:
+        >>> factor = factorize(analyze(matrix), matrix.values)
+        >>> x = factor.solve(b)
+    """
+
+    symbolic: SymbolicFactor
+    matrix_values: Tensor
+    values: Tensor
+
+    @property
+    def nnz(self) -> int:
+        return self.symbolic.nnz
+
+    @property
+    def levels(self) -> int:
+        return self.symbolic.levels
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored factor, explicit inverses and padding included."""
+        return self.values.nbytes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values.dtype
+
+    def solve(self, rhs: Tensor, *, refine: int = 0) -> Tensor:
+        """x = M^-1 rhs, differentiable in ``rhs`` and in the matrix's values as often as one likes.
+
+        Args:
+            rhs: (V,) or (V, k), any k, of the dtype of the factor.
+            refine: steps of iterative refinement, x += M^-1 (rhs - M x) with the residual in float64: each costs a
+                product and a solve.
+
+        Returns:
+            x, of the shape of ``rhs``. The same bits for every number of threads.
+
+        Raises:
+            TypeError, ValueError: a wrong shape, dtype or device, or a number that is NaN or infinite.
+        """
+        self._check_rhs("rhs", rhs)
+        if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
+            raise ValueError(f"refine: expected an integer of at least 0, got {describe(refine)}")
+        columns = rhs if rhs.dim() == 2 else rhs[:, None]
+        solution = ops.solve(self.matrix_values, self.values, self.symbolic.index, columns)
+        for _ in range(refine):
+            correction = self._residual(columns, solution).to(self.dtype)
+            solution = solution + ops.solve(self.matrix_values, self.values, self.symbolic.index, correction)
+        return solution if rhs.dim() == 2 else solution[:, 0]
+
+    def residual(self, rhs: Tensor, solution: Tensor) -> Tensor:
+        """rhs - M solution, computed in float64 and returned in the dtype of ``rhs``; (V,) or (V, k) as they are."""
+        self._check_rhs("rhs", rhs)
+        self._check_rhs("solution", solution)
+        if rhs.shape != solution.shape:
+            raise ValueError(f"solution: expected the shape of rhs, {tuple(rhs.shape)}, got {describe(solution)}")
+        return self._residual(rhs, solution).to(rhs.dtype)
+
+    def _residual(self, rhs: Tensor, solution: Tensor) -> Tensor:
+        num_entries = self.matrix_values.shape[0]
+        entries = self.symbolic.index[reference.HEADER_SIZE : reference.HEADER_SIZE + 2 * num_entries].view(2, -1)
+        values = self.matrix_values.double().view(-1, *[1] * (rhs.dim() - 1))
+        return rhs.double().index_add(0, entries[0], values * solution.double().index_select(0, entries[1]), alpha=-1)
+
+    def refactorize(self, values: Tensor) -> CholeskyFactor:
+        """The factor of another matrix with the same pattern, without a new analysis; see :func:`factorize`."""
+        return factorize(self.symbolic, values)
+
+    def to(self, dtype: torch.dtype) -> CholeskyFactor:
+        """The factor of the same matrix in float32 or float64, factorised again."""
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"dtype: expected torch.float32 or torch.float64 (solves run on the CPU), got {describe(dtype)}")
+        return self if dtype == self.dtype else factorize(self.symbolic, self.matrix_values.to(dtype))
+
+    def _check_rhs(self, name: str, rhs: Tensor) -> None:
+        size = self.symbolic.num_verts
+        if not isinstance(rhs, Tensor) or rhs.dim() not in (1, 2) or rhs.shape[0] != size:
+            raise ValueError(f"{name}: expected a tensor of shape ({size},) or ({size}, k), got {describe(rhs)}")
+        if rhs.dtype != self.dtype:
+            raise TypeError(f"{name}: expected {self.dtype}, the dtype of the factor, got {describe(rhs)}")
+        if rhs.device != self.values.device:
+            raise ValueError(f"{name}: expected it on {self.values.device}, as the factor, got {describe(rhs)}")
+
+    def __repr__(self) -> str:
+        symbolic = self.symbolic
+        return (
+            f"CholeskyFactor(num_verts={symbolic.num_verts}, nnz={self.nnz}, levels={self.levels}, dtype={self.dtype},"
+            f" nbytes={self.nbytes})"
+        )
+
+    def __reduce__(self):
+        return factorize, (self.symbolic, self.matrix_values.detach())
+
+    def __deepcopy__(self, memo: dict) -> CholeskyFactor:
+        return replace(self, matrix_values=self.matrix_values.detach().clone(), values=self.values.clone())
+
+
+class _Kept:
+    """The last analyses by a hash of their pattern, for topologies that come again; bounded in number and in bytes."""
+
+    MAX_NUMBER, MAX_BYTES = 64, 256 * 2**20
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[bytes, SymbolicFactor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def key(matrix: SystemMatrix) -> bytes:
+        digest = hashlib.blake2b(matrix.crow_indices.numpy(), digest_size=16)
+        digest.update(matrix.col_indices.contiguous().numpy())
+        return digest.digest()
+
+    def get(self, key: bytes) -> SymbolicFactor | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: bytes, symbolic: SymbolicFactor) -> None:
+        with self._lock:
+            self._kept[key] = symbolic
+            while len(self._kept) > self.MAX_NUMBER or sum(kept.nbytes for kept in self._kept.values()) > self.MAX_BYTES:
+                self._kept.popitem(last=False)
+
+
+_kept = _Kept()
+
+
+def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: bool = True) -> SymbolicFactor:
+    """Finds the order of elimination and the structure of the factor; the numbers of the matrix are not looked at.
+
+    Args:
+        matrix: on the CPU; only its pattern is read.
+        positions: (V, 3), finite: cuts the graph in space, several times faster than without. Any positions will do, those
+            of the mesh give the best order.
+        reuse: take the analysis of an equal pattern from before, if there is one (from other positions, perhaps).
+
+    Raises:
+        TypeError, ValueError: a matrix that is not on the CPU, positions of a wrong shape or not finite; 2^31 entries.
+
+    Example:
+        >>> symbolic = analyze(matrix, meshes.verts_packed())
+    """
+    if not isinstance(matrix, SystemMatrix):
+        raise TypeError(f"matrix: expected a SystemMatrix, got {describe(matrix)}")
+    if matrix.device.type != "cpu":
+        raise ValueError(f"matrix: expected it on the CPU, got it on {matrix.device}")
+    if positions is not None:
+        if not isinstance(positions, Tensor) or tuple(positions.shape) != (matrix.shape[0], 3):
+            raise ValueError(f"positions: expected a tensor of shape ({matrix.shape[0]}, 3), got {describe(positions)}")
+        positions = positions.detach().to("cpu", torch.float64).contiguous()
+        check_finite("positions", positions)
+    key = _kept.key(matrix)
+    symbolic = _kept.get(key) if reuse else None
+    if symbolic is None:
+        index = ops.analyze(matrix.crow_indices.contiguous(), matrix.col_indices.contiguous(), positions, LEAF_SIZE)
+        symbolic = SymbolicFactor(index)
+        _kept.put(key, symbolic)
+    return symbolic
+
+
+def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix) -> CholeskyFactor:
+    """Factorises a symmetric positive definite matrix, in float64, and stores the factor in the dtype of the values.
+
+    Args:
+        symbolic: of :func:`analyze`, for the pattern of the matrix.
+        values: (nnz,) float32 or float64, the matrix's ``values``, or the matrix, whose pattern is compared then.
+
+    Raises:
+        NotPositiveDefiniteError: with the vertex and the likely cause.
+        TypeError, ValueError: a wrong shape, dtype or device, another pattern, numbers that are NaN or infinite.
+
+    Example:
+        >>> factor = factorize(symbolic, matrix)
+    """
+    if not isinstance(symbolic, SymbolicFactor):
+        raise TypeError(f"symbolic: expected a SymbolicFactor, of analyze, got {describe(symbolic)}")
+    if isinstance(values, SystemMatrix):
+        symbolic.check_pattern(values)
+        values = values.values
+    num_entries = symbolic.num_entries
+    if not isinstance(values, Tensor) or tuple(values.shape) != (num_entries,):
+        raise ValueError(
+            f"values: expected a tensor of shape ({num_entries},), one number per entry of the pattern that was analysed,"
+            f" got {describe(values)}"
+        )
+    if values.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"matrix: Cholesky factorisations expect float32 or float64, got {describe(values)}")
+    if values.device.type != "cpu":
+        raise ValueError(f"values: expected a tensor on the CPU, got {describe(values)}")
+    numbers = values.detach().contiguous()
+    check_finite("values", numbers)
+    factor, breakdown = ops.factorize(numbers, symbolic.index)
+    vertex, pivot, diagonal = breakdown.tolist()
+    if vertex >= 0:
+        raise NotPositiveDefiniteError(_breakdown_message(symbolic, numbers, int(vertex), pivot, diagonal), int(vertex))
+    return CholeskyFactor(symbolic, values, factor)
+
+
+def _breakdown_message(symbolic: SymbolicFactor, values: Tensor, vertex: int, pivot: float, diagonal: float) -> str:
+    crow_indices, col_indices = symbolic.pattern()
+    row = slice(int(crow_indices[vertex]), int(crow_indices[vertex + 1]))
+    off_diagonal = values[row][col_indices[row] != vertex]
+    if diagonal <= 0:
+        cause = "the diagonal itself is not positive: a Laplacian of the other sign, or negative weights"
+    elif bool((off_diagonal > 0).any()):
+        cause = "there are negative weights at this vertex: cotangents of obtuse or degenerate faces, or a Laplacian of your own"
+    else:
+        cause = (
+            "the weights at this vertex or near it differ too much, as degenerate faces make them, or lambda is too large:"
+            " what the identity adds is lost in rounding"
+        )
+    return (
+        f"matrix: expected a positive definite matrix, got the pivot {pivot:.3g} (the diagonal entry is {diagonal:.3g}) at"
+        f" vertex {vertex}; the likely cause: {cause}"
+    )
+
+
+class CholeskySolver:
+    """The factorisation behind the protocol of :class:`~pt3d_largesteps.solvers.Solver`."""
+
+    def __init__(self, matrix: SystemMatrix) -> None:
+        if matrix.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"matrix: Cholesky factorisations expect float32 or float64, got {describe(matrix.values)}")
+        check_finite("matrix", matrix.values.detach())
+        self.factor = factorize(analyze(matrix, matrix.positions), matrix.values.detach().clone())
+
+    def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
+        """x = M^-1 rhs, (V, k)."""
+        factor = self.factor
+        return ops.solve(factor.matrix_values, factor.values, factor.symbolic.index, rhs, direction)
