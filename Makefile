@@ -13,6 +13,9 @@ READY := $(VENV)/.ready
 # PyTorch3D has no official wheel; these two are prebuilt and belong together.
 TORCH := torch==2.11.0
 PYTORCH3D := easypytorch3d==0.7.9.post1
+# What compiles the extension; torch 2.11 wants setuptools below 82.
+BUILD := 'setuptools>=77,<82' ninja wheel
+SOURCES := $(wildcard csrc/core/* csrc/cpu/* csrc/bindings/*)
 
 .PHONY: demo test test-all lint format setup clean
 
@@ -36,13 +39,14 @@ format: setup
 
 setup: $(READY)
 
-# Made again when the requirements change.
-$(READY): pyproject.toml setup.py
+# Made again when the requirements or the sources change.
+$(READY): pyproject.toml setup.py $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "PyTorch3D is prebuilt for Python 3.11; got " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) $(PYTORCH3D)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(BUILD)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info
+	rm -rf $(VENV) out build dist *.egg-info pt3d_largesteps/*.so

@@ -39,7 +39,8 @@ from pt3d_largesteps.solvers.cholesky import analyze, factorize
 from timing import MS, US, interleave, load_line, pair, plot_sizes, single, table_head, threads_text, timed, write_csv
 
 MILLION = "square1000"
-_SIZES = ("mesh", "vertices", "nnz(L)", "without positions", "METIS", "CHOLMOD", "ours / METIS", "without positions / METIS")
+_SIZES = ("mesh", "vertices", "nnz(L)", "with zeros in blocks", "nnz(L) without positions", "METIS", "CHOLMOD")
+_SIZES += ("ours / METIS", "without positions / METIS")
 _SIZES += ("bytes per vertex", "peak, MB", "peak of cholespy, MB")  # the order of the cells in _size_row
 _OURS = ("total", "analyze", "analyze_without_positions", "factorize", "refactorize")
 
@@ -126,6 +127,7 @@ def _size_row(mesh: str, options: argparse.Namespace) -> dict[str, Any]:
         "mesh": mesh,
         "vertices": matrix.shape[0],
         "nnz": symbolic.nnz,
+        "nnz_with_zeros": symbolic.stored_entries,
         "nnz_without_positions": analyze(matrix, reuse=False).nnz,
         "nnz_metis": factor_nnz(matrix, metis_order(matrix)),
         "nnz_cholmod": factor_nnz(matrix, cholmod_order(matrix)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
+from pathlib import Path
+
+import torch
 
 HOW_TO_BUILD = (
     'from a clone, with torch 2.11 or newer and a C++ compiler: pip install --no-build-isolation "setuptools>=77,<82" ninja .'
@@ -18,9 +20,12 @@ def _load() -> str | None:
     """Registers the operators; returns why not, or None."""
     if os.environ.get(_NO_EXTENSION, "0") == "1":
         return f"{_NO_EXTENSION}=1"
+    library = next((path for path in sorted(Path(__file__).parent.glob("_C*")) if path.suffix in (".so", ".pyd")), None)
+    if library is None:
+        return "it was not built"
     try:
-        importlib.import_module("pt3d_largesteps._C")
-    except ImportError as error:
+        torch.ops.load_library(library)
+    except OSError as error:  # built for another system, or for a torch that lacks what it calls
         return str(error)
     return None
 

@@ -1,7 +1,8 @@
 """The operators of the sparse Cholesky factorisation, ``torch.ops.pt3d_largesteps``, and all that torch wants of them.
 
     analyze(crow_indices, col_indices, positions, leaf_size) -> index        the structure, one int32 buffer
-    factorize(values, index) -> (factor, breakdown)                           the numbers
+    count_entries(index) -> int                                               of L, without the zeros in dense blocks
+    factorize(values, index, store_double) -> (factor, breakdown)             the numbers
     solve(values, factor, index, rhs, direction) -> x                         M x = rhs
 
 They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``. ``solve`` is differentiable in ``rhs`` and in
@@ -27,9 +28,11 @@ NAMESPACE = "pt3d_largesteps"
 if not is_compiled():
     _library = torch.library.Library(NAMESPACE, "FRAGMENT")
     _library.define("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size) -> Tensor")
-    _library.define("factorize(Tensor values, Tensor index) -> (Tensor, Tensor)")
+    _library.define("count_entries(Tensor index) -> int")
+    _library.define("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)")
     _library.define("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor")
     _library.impl("analyze", reference.analyze, "CPU")
+    _library.impl("count_entries", reference.count_entries, "CPU")
     _library.impl("factorize", reference.factorize, "CPU")
     _library.impl("solve", reference.solve, "CPU")
 
@@ -49,9 +52,14 @@ def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None,
     return _ops.analyze(crow_indices, col_indices, positions, leaf_size)
 
 
-def factorize(values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+def count_entries(index: Tensor) -> int:
+    """Entries of the triangular factor, diagonal included, without the zeros that dense blocks keep."""
+    return _ops.count_entries(index)
+
+
+def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor, Tensor]:
     """The factor, and (3,) float64: the vertex that breaks down (-1: none), its pivot, its diagonal entry."""
-    return _ops.factorize(values, index)
+    return _ops.factorize(values, index, store_double)
 
 
 def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int = 0) -> Tensor:
@@ -75,9 +83,9 @@ def _(crow_indices, col_indices, positions, leaf_size):
 
 
 @torch.library.register_fake(f"{NAMESPACE}::factorize")
-def _(values, index):
+def _(values, index, store_double):
     size = torch.library.get_ctx().new_dynamic_size()
-    return values.new_empty(size), values.new_empty(3, dtype=torch.float64)
+    return values.new_empty(size, dtype=torch.float64 if store_double else values.dtype), values.new_empty(3, dtype=torch.float64)
 
 
 @torch.library.register_fake(f"{NAMESPACE}::solve")

@@ -125,8 +125,30 @@ class _Structure:
             start += n * (n + r)
 
 
-def factorize(values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """See :func:`pt3d_largesteps.ops.factorize`; in float64 throughout, stored in the dtype of the values."""
+def count_entries(index: Tensor) -> int:
+    """See :func:`pt3d_largesteps.ops.count_entries`.
+
+    Source: Davis, "Algorithm 849: A Concise Sparse Cholesky Factorization Package", ACM TOMS 31(4), 2005.
+    """
+    sections = _Structure(index).sections
+    new_from_old, crow = sections[NEW_FROM_OLD], sections[CROW].tolist()
+    columns = new_from_old[sections[ENTRY_COLUMNS]].tolist()
+    count = size = len(new_from_old)
+    parent, last_row = [-1] * size, [-1] * size
+    for row, vertex in enumerate(sections[OLD_FROM_NEW].tolist()):
+        last_row[row] = row
+        for column in columns[crow[vertex] : crow[vertex + 1]]:
+            while column < row and last_row[column] != row:  # up the elimination tree, as far as this row has not been
+                if parent[column] < 0:
+                    parent[column] = row
+                last_row[column] = row
+                count += 1
+                column = parent[column]
+    return count
+
+
+def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor, Tensor]:
+    """See :func:`pt3d_largesteps.ops.factorize`; in float64 throughout, whatever is given and stored."""
     structure = _Structure(index)
     new_from_old, numbers = structure.sections[NEW_FROM_OLD], values.double()
     rows, cols = new_from_old[structure.sections[ENTRY_ROWS]], new_from_old[structure.sections[ENTRY_COLUMNS]]
@@ -135,7 +157,8 @@ def factorize(values: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     diagonal = torch.zeros(len(new_from_old), dtype=torch.float64)
     diagonal[rows[rows == cols]] = numbers[rows == cols]
     sizes = [n * (n + r) for _, _, _, (_, n, r) in structure]
-    factor, updates = values.new_zeros(-(-sum(sizes) // 8) * 8), {}
+    dtype = torch.float64 if store_double else values.dtype
+    factor, updates = values.new_zeros(-(-sum(sizes) // 8) * 8, dtype=dtype), {}
     for node, columns, below, (start, n, r) in structure:
         front = torch.zeros(n + r, n + r, dtype=torch.float64)
         entries = order[starts[columns.start] : starts[columns.stop]]
@@ -170,7 +193,7 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
         raise RuntimeError("rhs: expected finite numbers, got NaN or infinity")
     structure = _Structure(index)
     old_from_new = structure.sections[OLD_FROM_NEW]
-    x, supernodes = rhs[old_from_new], list(structure)
+    x, supernodes = rhs[old_from_new].to(factor.dtype), list(structure)
     for _, columns, below, (start, n, r) in supernodes:
         product = factor[start + n * n : start + n * (n + r)].view(r, n)
         x.index_add_(0, below, product @ x[columns], alpha=-1)
@@ -178,4 +201,5 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
         inverse = factor[start : start + n * n].view(n, n)
         product = factor[start + n * n : start + n * (n + r)].view(r, n)
         x[columns] = inverse @ x[columns] - product.T @ x[below]
-    return torch.empty_like(rhs, memory_format=torch.contiguous_format).index_copy_(0, old_from_new, x)
+    solution = torch.empty_like(rhs, memory_format=torch.contiguous_format)
+    return solution.index_copy_(0, old_from_new, x.to(rhs.dtype))

@@ -78,33 +78,43 @@ largesteps::IndexView view_of(const Tensor& index) {
   return {data};
 }
 
-// The kernels are templates of the number type.
+int64_t count_entries(const Tensor& index) { return largesteps::count_factor_entries(view_of(index)); }
+
+bool is_double(const Tensor& tensor, const char* name) {
+  const bool result = tensor.scalar_type() == ScalarType::Double;
+  check(result || tensor.scalar_type() == ScalarType::Float, name, "float32 or float64");
+  return result;
+}
+
+// A call of a template of the stored and the given type, with the types of these tensors: float in double storage is the
+// only mixture.
 template <typename Function>
-void with_type(const Tensor& tensor, const char* name, Function function) {
-  const bool is_float = tensor.scalar_type() == ScalarType::Float;
-  check(is_float || tensor.scalar_type() == ScalarType::Double, name, "float32 or float64");
-  if (is_float) {
-    function(float());
+void with_types(bool stored_is_double, bool given_is_double, Function function) {
+  if (given_is_double) {
+    function(double(), double());
+  } else if (stored_is_double) {
+    function(double(), float());
   } else {
-    function(double());
+    function(float(), float());
   }
 }
 
-std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index) {
+std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index, bool store_double) {
   const largesteps::IndexView view = view_of(index);
   check_array(values, "values", values.scalar_type(), "float", 1);
   check(values.numel() == view[largesteps::kNumEntries], "values",
         std::to_string(view[largesteps::kNumEntries]) + " numbers, one per entry of the pattern that was analysed, got " +
             std::to_string(values.numel()));
-  Tensor factor = torch::stable::new_empty(values, {view.factor_size()});
+  const bool given_is_double = is_double(values, "values"), stored_is_double = store_double || given_is_double;
+  Tensor factor = torch::stable::new_empty(values, {view.factor_size()},
+                                           stored_is_double ? ScalarType::Double : ScalarType::Float);
   Tensor breakdown = torch::stable::new_empty(values, {3}, ScalarType::Double);
   largesteps::Breakdown result;
   std::string error;
-  with_type(values, "values", [&](auto zero) {
-    using T = decltype(zero);
+  with_types(stored_is_double, given_is_double, [&](auto stored, auto given) {
     try {
-      result = largesteps::factorize(view, static_cast<const T*>(values.const_data_ptr()),
-                                     static_cast<T*>(factor.mutable_data_ptr()), num_threads());
+      result = largesteps::factorize(view, static_cast<const decltype(given)*>(values.const_data_ptr()),
+                                     static_cast<decltype(stored)*>(factor.mutable_data_ptr()), num_threads());
     } catch (const std::exception& exception) {  // of memory
       error = exception.what();
     }
@@ -122,21 +132,21 @@ Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, co
   const largesteps::IndexView view = view_of(index);
   check_array(factor, "factor", factor.scalar_type(), "float", 1);
   check(factor.numel() == view.factor_size(), "factor", "what factorize made with this index");
-  check(values.scalar_type() == factor.scalar_type() && values.numel() == view[largesteps::kNumEntries], "values",
-        "the values that were factorised");
-  check(rhs.is_cpu() && rhs.scalar_type() == factor.scalar_type(), "rhs", "the dtype and device of the factor");
+  check(values.numel() == view[largesteps::kNumEntries], "values", "the values that were factorised");
+  check(rhs.is_cpu() && rhs.scalar_type() == values.scalar_type(), "rhs", "the dtype and device of the matrix");
   check(rhs.dim() == 2 && rhs.size(0) == view[largesteps::kNumVerts], "rhs",
         "the shape (" + std::to_string(view[largesteps::kNumVerts]) + ", k)");
+  const bool given_is_double = is_double(rhs, "rhs"), stored_is_double = is_double(factor, "factor");
+  check(stored_is_double || !given_is_double, "factor", "float64, as the matrix");
   const Tensor contiguous = rhs.is_contiguous() ? rhs : torch::stable::contiguous(rhs);
   Tensor x = torch::stable::new_empty(rhs, {rhs.size(0), rhs.size(1)});
   bool is_finite = true;
   std::string error;
-  with_type(factor, "factor", [&](auto zero) {
-    using T = decltype(zero);
+  with_types(stored_is_double, given_is_double, [&](auto stored, auto given) {
     try {
-      is_finite = largesteps::solve(view, static_cast<const T*>(factor.const_data_ptr()),
-                                    static_cast<const T*>(contiguous.const_data_ptr()),
-                                    static_cast<T*>(x.mutable_data_ptr()), rhs.size(1), num_threads());
+      is_finite = largesteps::solve(view, static_cast<const decltype(stored)*>(factor.const_data_ptr()),
+                                    static_cast<const decltype(given)*>(contiguous.const_data_ptr()),
+                                    static_cast<decltype(given)*>(x.mutable_data_ptr()), rhs.size(1), num_threads());
     } catch (const std::exception& exception) {
       error = exception.what();
     }
@@ -150,12 +160,14 @@ Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, co
 
 STABLE_TORCH_LIBRARY(pt3d_largesteps, library) {
   library.def("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size) -> Tensor");
-  library.def("factorize(Tensor values, Tensor index) -> (Tensor, Tensor)");
+  library.def("count_entries(Tensor index) -> int");
+  library.def("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)");
   library.def("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(pt3d_largesteps, CPU, library) {
   library.impl("analyze", TORCH_BOX(&analyze));
+  library.impl("count_entries", TORCH_BOX(&count_entries));
   library.impl("factorize", TORCH_BOX(&factorize));
   library.impl("solve", TORCH_BOX(&solve));
 }

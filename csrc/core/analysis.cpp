@@ -121,7 +121,8 @@ std::vector<int32_t> analyze_pattern(int64_t num_verts, const int64_t* crow, con
   writer.section(kSlots, schedule.slots);
   writer.section(kGroupColumns, schedule.group_columns);
   writer.section(kGroupRows, schedule.group_rows);
-  writer.section(kGroupValues, schedule.group_values);
+  writer.section(kGroupG, schedule.group_g);
+  writer.section(kGroupP, schedule.group_p);
   writer.section(kGroupIndices, schedule.group_indices);
   writer.section(kGroupMemberStart, schedule.group_member_start);
   writer.section(kGroupMembers, schedule.group_members);
@@ -147,6 +148,27 @@ std::vector<int32_t> analyze_pattern(int64_t num_verts, const int64_t* crow, con
   writer.header(kFactorEntriesLow, symbolic.factor_entries() & kLargest);
   writer.header(kFactorEntriesHigh, symbolic.factor_entries() >> 31);
   return writer.finish();
+}
+
+int64_t count_factor_entries(const IndexView& index) {
+  const int32_t num_verts = index[kNumVerts];
+  std::vector<int32_t> parent(static_cast<size_t>(num_verts), -1), last_row(static_cast<size_t>(num_verts), -1);
+  int64_t count = num_verts;
+  for (int32_t row = 0; row < num_verts; ++row) {
+    const int32_t vertex = index[kOldFromNew][row];
+    last_row[static_cast<size_t>(row)] = row;
+    for (int32_t k = index[kCrow][vertex]; k < index[kCrow][vertex + 1]; ++k) {
+      // Up the elimination tree, as far as this row has not been yet.
+      auto column = static_cast<size_t>(index[kNewFromOld][index[kEntryColumns][k]]);
+      if (static_cast<int32_t>(column) >= row) continue;
+      for (; last_row[column] != row; column = static_cast<size_t>(parent[column])) {
+        if (parent[column] < 0) parent[column] = row;
+        last_row[column] = row;
+        ++count;
+      }
+    }
+  }
+  return count;
 }
 
 }  // namespace largesteps

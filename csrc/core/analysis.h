@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "index_buffer.h"
 #include "symbolic.h"
 
 namespace largesteps {
@@ -13,5 +14,11 @@ namespace largesteps {
 // where the pattern is not one, and std::length_error where an index would not fit into 31 bits.
 std::vector<int32_t> analyze_pattern(int64_t num_verts, const int64_t* crow, const int64_t* columns,
                                      const double* positions, const SymbolicOptions& options);
+
+// Entries of the triangular factor in this order of elimination, diagonal included, without the zeros that dense blocks
+// keep. It is no part of the analysis since it takes as long as the factor has entries.
+//
+// Source: Davis, "Algorithm 849: A Concise Sparse Cholesky Factorization Package", ACM TOMS 31(4), 2005.
+int64_t count_factor_entries(const IndexView& index);
 
 }  // namespace largesteps

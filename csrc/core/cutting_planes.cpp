@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 
 namespace largesteps {
@@ -12,8 +13,8 @@ constexpr int32_t kMinPointsForChoice = 150;
 constexpr int32_t kMaxSamples = 8192;
 constexpr size_t kNumAxes = 9;  // those of inertia, and between each two of them
 constexpr int32_t kMaxSlices = 48;
-constexpr double kSlicesPerRoot = 0.6;  // of the number of samples, so that slices of large parts are thin but not empty
-constexpr double kMaxShift = 0.12;    // no plane has fewer than 0.5 minus this of the points on either side
+constexpr double kSlicesPerRoot = 0.6;  // of the number of samples: slices of large parts are thin, but not empty
+constexpr double kMaxShift = 0.14;    // no plane has fewer than 0.5 minus this of the points on either side
 constexpr double kShiftWeight = 2.0;  // how much a plane that is not at the median counts as larger
 
 using Matrix = std::array<double, 6>;  // symmetric: xx, yy, zz, xy, xz, yz

@@ -46,7 +46,7 @@ enum Section : int32_t {
   kNodeRootStart, kNodeRoots, kRootParents,
   kNodeChildStart, kNodeChildren, kChildNodes,
   kSlots,                     // num_supernodes
-  kGroupColumns, kGroupRows, kGroupValues, kGroupIndices,  // num_groups
+  kGroupColumns, kGroupRows, kGroupG, kGroupP, kGroupIndices,  // num_groups
   kGroupMemberStart, kGroupMembers,
   kIndices,
   kNumSections,

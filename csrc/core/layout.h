@@ -2,8 +2,9 @@
 //
 // Of a supernode with n columns and r rows two matrices are stored: G, the inverse of its diagonal block (n, n), and -P,
 // minus the rows below times that inverse (r, n). The columns are cut into panels of 4; in a panel the numbers of one row
-// stand together. First come the panels of G, then those of -P: the forward sweep reads one piece, the backward sweep
-// both. G is symmetric: its panels begin with the rows of their own columns.
+// stand together. The factor holds G of all groups of supernodes in the order of the backward sweep, then -P of all in
+// that of the forward sweep, so that each reads memory from one end to the other. G is symmetric: its panels begin with
+// the rows of their own columns.
 //
 // The unit is a vector of kLanes numbers. In a batch it holds the same number of kLanes supernodes, all padded to n
 // columns and r rows; of a single supernode it holds kLanes rows of one column, rows being padded.
@@ -37,8 +38,8 @@ struct BatchLayout {
     const int32_t last = n - 1 - (n - 1) % kPanel;
     return n == 0 ? 0 : panel_g(last) + int64_t{n - last} * (n - last);
   }
-  int64_t panel_p(int32_t first) const { return size_g() + int64_t{r} * first; }
-  int64_t size() const { return kLanes * (size_g() + int64_t{r} * n); }
+  int64_t panel_p(int32_t first) const { return int64_t{r} * first; }
+  int64_t size_p() const { return int64_t{r} * n; }
   // The number at (row, column) of G, row >= first_row(column), and of -P; the lane is to be added.
   static int32_t first_row(int32_t column) { return column - column % kPanel; }
   int64_t at_g(int32_t row, int32_t column) const {
@@ -67,8 +68,8 @@ struct SingleLayout {
     const int32_t last = n - 1 - (n - 1) % kPanel;
     return n == 0 ? 0 : panel_g(last) + int64_t{n - last} * (num_blocks(n) - last / kLanes);
   }
-  int64_t panel_p(int32_t first) const { return size_g() + int64_t{num_blocks(r)} * first; }
-  int64_t size() const { return kLanes * (size_g() + int64_t{num_blocks(r)} * n); }
+  int64_t panel_p(int32_t first) const { return int64_t{num_blocks(r)} * first; }
+  int64_t size_p() const { return int64_t{num_blocks(r)} * n; }
   // The number at (row, column) of G, row >= first_row(column), and of -P.
   static int32_t first_row(int32_t column) { return column - column % kLanes; }
   int64_t at_g(int32_t row, int32_t column) const {

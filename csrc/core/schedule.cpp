@@ -40,6 +40,7 @@ class Builder {
     for (size_t i = 0; i < upper_.size(); ++i) {
       add_upper(upper_[i], next_slot_ + result_.num_tasks + static_cast<int32_t>(i));
     }
+    finish_values();
     connect_nodes();
     result_.workspace_rows = check(int64_t{next_slot_} + result_.num_tasks + static_cast<int64_t>(upper_.size()));
     check(static_cast<int64_t>(result_.indices.size()));
@@ -157,8 +158,11 @@ class Builder {
     const bool single = end - begin == 1;
     result_.group_columns.push_back(columns);
     result_.group_rows.push_back(rows);
-    result_.group_values.push_back(check(result_.factor_size / kLanes));
-    result_.factor_size += single ? SingleLayout(columns, rows).size() : BatchLayout(columns, rows).size();
+    if (single) {
+      place_values(SingleLayout(columns, rows));
+    } else {
+      place_values(BatchLayout(columns, rows));
+    }
     result_.group_indices.push_back(check(static_cast<int64_t>(result_.indices.size())));
     result_.group_member_start.push_back(static_cast<int32_t>(result_.group_members.size()));
     if (single) {
@@ -179,6 +183,25 @@ class Builder {
         result_.indices.push_back(real ? workspace_row(begin[lane], k) : stand_in);
       }
     }
+  }
+
+  template <typename Layout>
+  void place_values(const Layout& layout) {
+    result_.group_g.push_back(check(layout.size_g()));  // its size, until all are known
+    result_.group_p.push_back(check(size_p_));
+    size_p_ += layout.size_p();
+  }
+
+  // G of the last group, with which the backward sweep begins, comes first; behind all G come all -P.
+  void finish_values() {
+    int64_t size_g = 0;
+    for (size_t group = result_.group_g.size(); group-- > 0;) {
+      const int32_t size = result_.group_g[group];
+      result_.group_g[group] = check(size_g);
+      size_g += size;
+    }
+    for (int32_t& start : result_.group_p) start = check(start + size_g);
+    result_.factor_size = kLanes * (size_g + size_p_);
   }
 
   // Where the k-th row of s is in the workspace: a vertex of the same subtree, or a slot of the subtree's root.
@@ -207,8 +230,7 @@ class Builder {
     result_.group_members.push_back(s);
     result_.group_columns.push_back(columns);
     result_.group_rows.push_back(rows);
-    result_.group_values.push_back(check(result_.factor_size / kLanes));
-    result_.factor_size += SingleLayout(columns, rows).size();
+    place_values(SingleLayout(columns, rows));
     result_.group_indices.push_back(check(static_cast<int64_t>(result_.indices.size())));
     result_.group_member_start.push_back(static_cast<int32_t>(result_.group_members.size()));
     add_columns(s, stand_in);
@@ -254,6 +276,7 @@ class Builder {
   std::vector<Indices> roots_;
   const Indices* root_of_task_ = nullptr;
   int32_t next_slot_ = 0;
+  int64_t size_p_ = 0;
 };
 
 }  // namespace

@@ -31,7 +31,7 @@ struct Schedule {
   std::vector<int32_t> child_nodes;                      // for each of node_children the node it belongs to
   std::vector<int32_t> slots;        // num_supernodes: the first slot of a root or upper supernode, else -1
   std::vector<int32_t> group_columns, group_rows;         // the largest of the members'
-  std::vector<int32_t> group_values;                      // where the group's numbers start, in units of kLanes
+  std::vector<int32_t> group_g, group_p;                  // where its G and -P start in the factor, in units of kLanes
   std::vector<int32_t> group_indices;                     // where its row indices start in indices
   std::vector<int32_t> group_member_start, group_members;  // one supernode, or up to kLanes of them
   // Rows of the workspace for the columns and then the rows of a group. Of a group of several: for each column and each

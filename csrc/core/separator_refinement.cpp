@@ -1,5 +1,6 @@
 #include "separator_refinement.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <limits>
 
@@ -16,6 +17,7 @@ constexpr double kMaxSideShare = 0.65;    // no move makes a side heavier than t
 constexpr double kImbalanceWeight = 0.5;  // how much an uneven cut counts against its separator
 constexpr int64_t kMinScans = 1000000;    // entries looked at in a pass: a bound for graphs with huge separators
 constexpr int64_t kScansPerWeight = 50;
+constexpr size_t kMinPatience = 8;
 
 uint8_t side_of(uint8_t state) { return state & kSideMask; }
 
@@ -68,7 +70,7 @@ bool SeparatorRefiner::pass(const GraphView& graph, uint8_t* side, int32_t* slot
     entries_.push_back(make_entry(graph, side, vertex));
   }
   const auto max_side = static_cast<int64_t>(kMaxSideShare * static_cast<double>(cut.total()));
-  const size_t patience = 10 + cut.separator.size() / 2;
+  const size_t patience = kMinPatience + cut.separator.size() / 4;  // moves without a new best
   int64_t scans_left = kMinScans + kScansPerWeight * cut.total();
   double best_cost = cut.cost();
   size_t num_best = 0;
@@ -101,26 +103,25 @@ SeparatorRefiner::Entry SeparatorRefiner::make_entry(const GraphView& graph, con
   return {vertex, weight, {weight - adjacent[1], weight - adjacent[0]}};
 }
 
-// The move with the largest gain that keeps the sides balanced; among equals the one to the lighter side.
+// The move with the largest gain that keeps the sides balanced; among equals one to the lighter side, and of the vertex
+// that stands first. Gain, side and place are put into one number, so that there is nothing to branch on.
 bool SeparatorRefiner::choose(const Cut& cut, int64_t max_side, size_t& entry, uint8_t& to) const {
+  constexpr int64_t kNumPlaces = int64_t{1} << 30;
   const uint8_t lighter = cut.weights[1] < cut.weights[0] ? kRight : kLeft;
-  const int64_t room = max_side - cut.weights[other(lighter)];  // on the heavier side
-  int64_t best = std::numeric_limits<int64_t>::min();
-  for (size_t index = 0; index < entries_.size(); ++index) {
-    const Entry& candidate = entries_[index];
-    const int64_t to_lighter = 2 * static_cast<int64_t>(candidate.gain[lighter]) + 1;
-    if (to_lighter > best) {
-      best = to_lighter;
-      entry = index;
-      to = lighter;
-    }
-    const int64_t to_heavier = 2 * static_cast<int64_t>(candidate.gain[other(lighter)]);
-    if (to_heavier > best && candidate.weight <= room) {
-      best = to_heavier;
-      entry = index;
-      to = other(lighter);
-    }
+  const uint8_t heavier = other(lighter);
+  const int64_t room = max_side - cut.weights[heavier];
+  constexpr int64_t kWorst = std::numeric_limits<int64_t>::min();
+  int64_t best = kWorst;
+  int64_t place = kNumPlaces - 1;  // downwards
+  for (const Entry& candidate : entries_) {
+    const int64_t to_lighter = (2 * static_cast<int64_t>(candidate.gain[lighter]) + 1) * kNumPlaces + place;
+    const int64_t to_heavier = 2 * static_cast<int64_t>(candidate.gain[heavier]) * kNumPlaces + place;
+    best = std::max(best, to_lighter);
+    best = std::max(best, candidate.weight <= room ? to_heavier : kWorst);
+    --place;
   }
+  entry = static_cast<size_t>(kNumPlaces - 1 - (best & (kNumPlaces - 1)));
+  to = (best & kNumPlaces) != 0 ? lighter : heavier;
   return !entries_.empty();
 }
 

@@ -16,23 +16,23 @@ constexpr int32_t kLeastSharedVerts = 2000;
 
 // G and -P are what the front holds, with the opposite sign.
 template <typename T, typename Layout>
-void store_factor(const Front& front, const Layout& layout, T* values) {
+void store_factor(const Front& front, const Layout& layout, T* g, T* p) {
   const int32_t n = front.num_columns(), r = front.num_rows();
   for (int32_t column = 0; column < n; ++column) {
     for (int32_t row = Layout::first_row(column); row < n; ++row) {
       const double value = row >= column ? front.at(row, column) : front.at(column, row);
-      values[layout.at_g(row, column)] = static_cast<T>(-value);
+      g[layout.at_g(row, column)] = static_cast<T>(-value);
     }
     for (int32_t row = 0; row < r; ++row) {
-      values[layout.at_p(row, column)] = static_cast<T>(-front.at(n + row, column));
+      p[layout.at_p(row, column)] = static_cast<T>(-front.at(n + row, column));
     }
   }
 }
 
-template <typename T>
+template <typename Stored, typename Given>
 class Factorization {
  public:
-  Factorization(const IndexView& index, const T* values, T* factor, int num_threads)
+  Factorization(const IndexView& index, const Given* values, Stored* factor, int num_threads)
       : index_(index),
         values_(values),
         factor_(factor),
@@ -125,13 +125,14 @@ class Factorization {
       return false;
     }
     const int32_t group = group_[static_cast<size_t>(s)], members = index_[kGroupMemberStart][group];
-    T* const values = factor_ + int64_t{kLanes} * index_[kGroupValues][group];
+    Stored* const g = factor_ + int64_t{kLanes} * index_[kGroupG][group];
+    Stored* const p = factor_ + int64_t{kLanes} * index_[kGroupP][group];
     if (index_[kGroupMemberStart][group + 1] - members == 1) {
-      store_factor(front, SingleLayout(front.num_columns(), front.num_rows()), values);
+      store_factor(front, SingleLayout(front.num_columns(), front.num_rows()), g, p);
     } else {
       const int32_t* const begin = index_[kGroupMembers] + members;
       const auto lane = std::find(begin, begin + kLanes, s) - begin;
-      store_factor(front, BatchLayout(index_[kGroupColumns][group], index_[kGroupRows][group]), values + lane);
+      store_factor(front, BatchLayout(index_[kGroupColumns][group], index_[kGroupRows][group]), g + lane, p + lane);
     }
     const auto r = static_cast<size_t>(front.num_rows());
     if (r == 0) return true;
@@ -149,8 +150,8 @@ class Factorization {
   }
 
   const IndexView index_;
-  const T* const values_;
-  T* const factor_;
+  const Given* const values_;
+  Stored* const factor_;
   const int num_threads_;
   std::vector<std::unique_ptr<double[]>> complements_;
   std::vector<int32_t> group_;
@@ -161,13 +162,14 @@ class Factorization {
 
 }  // namespace
 
-template <typename T>
-Breakdown factorize(const IndexView& index, const T* values, T* factor, int num_threads) {
-  std::fill(factor, factor + index.factor_size(), T(0));
-  return Factorization<T>(index, values, factor, num_threads).run();
+template <typename Stored, typename Given>
+Breakdown factorize(const IndexView& index, const Given* values, Stored* factor, int num_threads) {
+  std::fill(factor, factor + index.factor_size(), Stored(0));
+  return Factorization<Stored, Given>(index, values, factor, num_threads).run();
 }
 
-template Breakdown factorize<float>(const IndexView&, const float*, float*, int);
-template Breakdown factorize<double>(const IndexView&, const double*, double*, int);
+template Breakdown factorize<float, float>(const IndexView&, const float*, float*, int);
+template Breakdown factorize<double, float>(const IndexView&, const float*, double*, int);
+template Breakdown factorize<double, double>(const IndexView&, const double*, double*, int);
 
 }  // namespace largesteps

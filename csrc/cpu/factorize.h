@@ -20,8 +20,8 @@ struct Breakdown {
 };
 
 // values: of the matrix, in the order of its entries, finite. factor: index.factor_size() numbers. All arithmetic is in
-// double precision; T is what is read and stored. The same bits for every number of threads.
-template <typename T>
-Breakdown factorize(const IndexView& index, const T* values, T* factor, int num_threads);
+// double precision, whatever is read and stored. The same bits for every number of threads.
+template <typename Stored, typename Given>
+Breakdown factorize(const IndexView& index, const Given* values, Stored* factor, int num_threads);
 
 }  // namespace largesteps

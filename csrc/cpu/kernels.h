@@ -1,6 +1,7 @@
 // The inner loops, compiled for several instruction sets and chosen when the program runs.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace largesteps {
@@ -18,7 +19,8 @@ constexpr int workspace_stride(int num_columns) { return num_columns == 3 ? 4 : 
 // Forward, the group's rows receive -P b for the rows b of its columns; backward, its columns x = G b - P' x_rows.
 // indices: the rows of the workspace that belong to its columns and to its rows. scratch holds scratch_size numbers.
 template <typename T>
-using GroupKernel = void (*)(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch);
+using GroupKernel = void (*)(const T* g, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace,
+                             T* scratch);
 
 template <typename T>
 struct GroupKernels {

@@ -5,10 +5,18 @@ template <typename T, int K>
 struct Panels {
   using V = Vector<T>;
 
+  // The factor is read from one end to the other: what comes next is asked for some way ahead.
+  template <int W>
+  LARGESTEPS_INLINE void prefetch_ahead(const V* p) {
+    const char* const ahead = reinterpret_cast<const char*>(p) + 1024;
+    for (size_t line = 0; line < W * sizeof(V); line += 64) __builtin_prefetch(ahead + line);
+  }
+
   // rows_sum (num_rows, K) += panel of -P (num_rows, W) times b (W, K).
   template <int W>
   LARGESTEPS_INLINE void forward(const V* p, int32_t num_rows, const V (&b)[W][K], V* rows_sum) {
     for (int32_t i = 0; i < num_rows; ++i, p += W, rows_sum += K) {
+      prefetch_ahead<W>(p);
       V sum[K];
 #pragma GCC unroll 4
       for (int c = 0; c < K; ++c) sum[c] = rows_sum[c];
@@ -26,6 +34,7 @@ struct Panels {
   template <int W>
   LARGESTEPS_INLINE void transposed(const V* p, int32_t num_rows, const V* v, V (&sum)[W][K]) {
     for (int32_t i = 0; i < num_rows; ++i, p += W, v += K) {
+      prefetch_ahead<W>(p);
 #pragma GCC unroll 4
       for (int q = 0; q < W; ++q) {
 #pragma GCC unroll 4
@@ -39,6 +48,7 @@ struct Panels {
   LARGESTEPS_INLINE void symmetric(const V* p, int32_t num_rows, const V* z, const V (&z_own)[W][K], V* x,
                                    V (&sum)[W][K]) {
     for (int32_t i = 0; i < num_rows; ++i, p += W, z += K, x += K) {
+      prefetch_ahead<W>(p);
       V x_i[K];
 #pragma GCC unroll 4
       for (int c = 0; c < K; ++c) x_i[c] = x[c];
@@ -86,20 +96,19 @@ struct Batch {
     }
   };
 
-  static void forward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
+  static void forward(const T*, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
     if (r == 0) return;
     V* const b = reinterpret_cast<V*>(scratch);
     V* const rows_sum = b + n * K;
     for (int32_t j = 0; j < n; ++j) Rows<T, K>::gather(workspace, indices + j * 8, b + j * K);
     for (int32_t i = 0; i < r * K; ++i) rows_sum[i] = V{};
-    const V* const p = reinterpret_cast<const V*>(values) + BatchLayout(n, r).panel_p(0);
-    for_each_panel<Forward>(n, p, r, static_cast<const V*>(b), rows_sum);
+    for_each_panel<Forward>(n, reinterpret_cast<const V*>(p), r, static_cast<const V*>(b), rows_sum);
     for (int32_t i = 0; i < r; ++i) Rows<T, K>::add(workspace, indices + (n + i) * 8, rows_sum + i * K);
   }
 
   template <int W>
   struct Backward {
-    LARGESTEPS_INLINE void run(int32_t first, const V* values, const BatchLayout* layout, const V* z, V* x) {
+    LARGESTEPS_INLINE void run(int32_t first, const V* all_g, const V* all_p, const BatchLayout* layout, const V* z, V* x) {
       V sum[W][K], own[W][K];
 #pragma GCC unroll 4
       for (int q = 0; q < W; ++q) {
@@ -110,10 +119,10 @@ struct Batch {
         }
       }
       const int32_t n = layout->n, below = first + W;
-      const V* const g = values + layout->panel_g(first);
+      const V* const g = all_g + layout->panel_g(first);
       Panels<T, K>::template transposed<W>(g, W, z + first * K, sum);
       Panels<T, K>::template symmetric<W>(g + W * W, n - below, z + below * K, own, x + below * K, sum);
-      Panels<T, K>::template transposed<W>(values + layout->panel_p(first), layout->r, z + n * K, sum);
+      Panels<T, K>::template transposed<W>(all_p + layout->panel_p(first), layout->r, z + n * K, sum);
 #pragma GCC unroll 4
       for (int q = 0; q < W; ++q) {
 #pragma GCC unroll 4
@@ -122,13 +131,13 @@ struct Batch {
     }
   };
 
-  static void backward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
+  static void backward(const T* g, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
     V* const z = reinterpret_cast<V*>(scratch);  // of the columns, and behind them x of the rows
     V* const x = z + (n + r) * K;
     for (int32_t j = 0; j < n + r; ++j) Rows<T, K>::gather(workspace, indices + j * 8, z + j * K);
     for (int32_t j = 0; j < n * K; ++j) x[j] = V{};
     const BatchLayout layout(n, r);
-    for_each_panel<Backward>(n, reinterpret_cast<const V*>(values), &layout, static_cast<const V*>(z), x);
+    for_each_panel<Backward>(n, reinterpret_cast<const V*>(g), reinterpret_cast<const V*>(p), &layout, static_cast<const V*>(z), x);
     for (int32_t j = 0; j < n; ++j) Rows<T, K>::put(workspace, indices + j * 8, x + j * K);
   }
 };
@@ -152,20 +161,19 @@ struct Single {
     }
   };
 
-  static void forward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
+  static void forward(const T*, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
     const int32_t blocks = num_blocks(r);
     V* const rows_sum = reinterpret_cast<V*>(scratch);
     for (int32_t i = 0; i < blocks * K; ++i) rows_sum[i] = V{};
-    const V* const p = reinterpret_cast<const V*>(values) + SingleLayout(n, r).panel_p(0);
-    for_each_panel<Forward>(n, p, blocks, static_cast<const T*>(workspace), indices, rows_sum);
+    for_each_panel<Forward>(n, reinterpret_cast<const V*>(p), blocks, static_cast<const T*>(workspace), indices, rows_sum);
     const int32_t* const rows = indices + num_blocks(n) * 8;
     for (int32_t i = 0; i < blocks; ++i) Rows<T, K>::add(workspace, rows + i * 8, rows_sum + i * K);
   }
 
   template <int W>
   struct Backward {
-    LARGESTEPS_INLINE void run(int32_t first, const V* values, const SingleLayout* layout, const T* workspace,
-                               const int32_t* indices, const V* z, V* x) {
+    LARGESTEPS_INLINE void run(int32_t first, const V* all_g, const V* all_p, const SingleLayout* layout,
+                               const T* workspace, const int32_t* indices, const V* z, V* x) {
       V sum[W][K] = {}, own[W][K];
 #pragma GCC unroll 4
       for (int q = 0; q < W; ++q) {
@@ -174,10 +182,10 @@ struct Single {
         for (int c = 0; c < K; ++c) own[q][c] = V{} + row[c];
       }
       const int32_t block = first / 8, blocks = num_blocks(layout->n);
-      const V* const g = values + layout->panel_g(first);
+      const V* const g = all_g + layout->panel_g(first);
       Panels<T, K>::template transposed<W>(g, 1, z + block * K, sum);
       Panels<T, K>::template symmetric<W>(g + W, blocks - block - 1, z + (block + 1) * K, own, x + (block + 1) * K, sum);
-      Panels<T, K>::template transposed<W>(values + layout->panel_p(first), num_blocks(layout->r), z + blocks * K, sum);
+      Panels<T, K>::template transposed<W>(all_p + layout->panel_p(first), num_blocks(layout->r), z + blocks * K, sum);
 #pragma GCC unroll 4
       for (int c = 0; c < K; ++c) {
         const V zero = {};
@@ -190,14 +198,14 @@ struct Single {
     }
   };
 
-  static void backward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
+  static void backward(const T* g, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
     const int32_t blocks = num_blocks(n), all_blocks = blocks + num_blocks(r);
     V* const z = reinterpret_cast<V*>(scratch);  // of the columns, and behind them x of the rows
     V* const x = z + all_blocks * K;
     for (int32_t i = 0; i < all_blocks; ++i) Rows<T, K>::gather(workspace, indices + i * 8, z + i * K);
     for (int32_t i = 0; i < blocks * K; ++i) x[i] = V{};
     const SingleLayout layout(n, r);
-    for_each_panel<Backward>(n, reinterpret_cast<const V*>(values), &layout, static_cast<const T*>(workspace), indices,
+    for_each_panel<Backward>(n, reinterpret_cast<const V*>(g), reinterpret_cast<const V*>(p), &layout, static_cast<const T*>(workspace), indices,
                              static_cast<const V*>(z), x);
     for (int32_t i = 0; i < blocks; ++i) Rows<T, K>::put(workspace, indices + i * 8, x + i * K);
   }

@@ -40,10 +40,10 @@ T* scratch(const IndexView& index, int num_columns) {
 
 // Both sweeps, by as many threads as come. A node is begun when those it waits for are done: in the forward sweep the
 // nodes below it, in the backward sweep those above.
-template <typename T>
+template <typename T, typename Given>
 class SharedSweep : public SharedWork {
  public:
-  SharedSweep(const IndexView& index, const Sweep<T>& sweep, int num_columns)
+  SharedSweep(const IndexView& index, const Sweep<T, Given>& sweep, int num_columns)
       : index_(index),
         sweep_(sweep),
         num_columns_(num_columns),
@@ -117,7 +117,7 @@ class SharedSweep : public SharedWork {
   }
 
   const IndexView index_;
-  const Sweep<T>& sweep_;
+  const Sweep<T, Given>& sweep_;
   const int num_columns_;
   std::vector<std::atomic<int32_t>> waits_;
   std::atomic<int32_t> remaining_;
@@ -127,8 +127,8 @@ class SharedSweep : public SharedWork {
   std::atomic<bool> is_finite_{true};
 };
 
-template <typename T>
-bool sweep_alone(const IndexView& index, const Sweep<T>& sweep, int num_columns) {
+template <typename T, typename Given>
+bool sweep_alone(const IndexView& index, const Sweep<T, Given>& sweep, int num_columns) {
   T* const memory = scratch<T>(index, num_columns);
   bool is_finite = true;
   for (int32_t node = 0; node < index[kNumNodes]; ++node) is_finite &= sweep.forward(node, memory);
@@ -157,8 +157,8 @@ std::vector<Chunk> cut(int64_t num_columns) {
 
 }  // namespace
 
-template <typename T>
-bool solve(const IndexView& index, const T* factor, const T* rhs, T* x, int64_t num_columns, int num_threads) {
+template <typename T, typename Given>
+bool solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads) {
   const std::vector<Chunk> chunks = cut(num_columns);
   if (index[kNumVerts] < kLeastSharedVerts || index[kNumNodes] < 2) num_threads = 1;
   // Enough pieces for everybody: each thread does whole ones. Else all do each of them together.
@@ -168,11 +168,11 @@ bool solve(const IndexView& index, const T* factor, const T* rhs, T* x, int64_t 
     const Chunk& chunk = chunks[static_cast<size_t>(k)];
     const int width = kColumnCounts[chunk.column_count];
     T* const workspace = thread_buffer<T>(0, int64_t{index[kWorkspaceRows]} * workspace_stride(width));
-    const Sweep<T> sweep(index, factor, rhs, x, num_columns, chunk.first, chunk.count, chunk.column_count, workspace);
+    const Sweep<T, Given> sweep(index, factor, rhs, x, num_columns, chunk.first, chunk.count, chunk.column_count, workspace);
     if (by_chunks || num_threads == 1) {
       if (!sweep_alone(index, sweep, width)) is_finite = false;
     } else {
-      const auto shared = std::make_shared<SharedSweep<T>>(index, sweep, width);
+      const auto shared = std::make_shared<SharedSweep<T, Given>>(index, sweep, width);
       work_together(shared, num_threads);
       if (!shared->is_finite()) is_finite = false;
     }
@@ -180,7 +180,8 @@ bool solve(const IndexView& index, const T* factor, const T* rhs, T* x, int64_t 
   return is_finite;
 }
 
-template bool solve<float>(const IndexView&, const float*, const float*, float*, int64_t, int);
-template bool solve<double>(const IndexView&, const double*, const double*, double*, int64_t, int);
+template bool solve<float, float>(const IndexView&, const float*, const float*, float*, int64_t, int);
+template bool solve<double, float>(const IndexView&, const double*, const float*, float*, int64_t, int);
+template bool solve<double, double>(const IndexView&, const double*, const double*, double*, int64_t, int);
 
 }  // namespace largesteps

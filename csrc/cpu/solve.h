@@ -8,8 +8,9 @@
 namespace largesteps {
 
 // x = M^-1 rhs for rhs and x (num_verts, num_columns), row by row, in the order of the matrix; they may be the same array.
-// The same bits for every number of threads. False where a number of rhs is NaN or infinite; x holds nothing useful then.
-template <typename T>
-bool solve(const IndexView& index, const T* factor, const T* rhs, T* x, int64_t num_columns, int num_threads);
+// The arithmetic is that of the stored factor. The same bits for every number of threads. False where a number of rhs is NaN
+// or infinite; x holds nothing useful then.
+template <typename T, typename Given>
+bool solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads);
 
 }  // namespace largesteps

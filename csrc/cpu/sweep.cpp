@@ -21,65 +21,68 @@ inline void prefetch(const void* address) {
 
 // Three columns of three, by far the most frequent case: the rows are moved four numbers at a time, the last of which
 // belongs to the next row and is never used.
-template <typename T>
-bool Sweep<T>::load_positions(int32_t begin, int32_t end) const {
+template <typename T, typename Given>
+bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
   typedef T Row __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T))));
+  typedef Given GivenRow __attribute__((vector_size(4 * sizeof(Given)), aligned(sizeof(Given))));
   const int32_t* const old_from_new = index_[kOldFromNew];
   const int32_t last = index_[kNumVerts] - 1;
   T* to = workspace_ + int64_t{begin} * 4;
   Row checks = {};
   for (int32_t row = begin; row < end; ++row, to += 4) {
     prefetch(rhs_ + old_from_new[std::min(row + kAhead, end - 1)] * int64_t{3});
-    const T* const from = rhs_ + old_from_new[row] * int64_t{3};
-    const Row numbers = old_from_new[row] < last ? *reinterpret_cast<const Row*>(from) : Row{from[0], from[1], from[2], 0};
+    const Given* const from = rhs_ + old_from_new[row] * int64_t{3};
+    const GivenRow given = old_from_new[row] < last ? *reinterpret_cast<const GivenRow*>(from)
+                                                    : GivenRow{from[0], from[1], from[2], 0};
+    const Row numbers = __builtin_convertvector(given, Row);
     checks += 0 * numbers;
     *reinterpret_cast<Row*>(to) = numbers;
   }
   return checks[0] + checks[1] + checks[2] == 0;
 }
 
-template <typename T>
-bool Sweep<T>::load_rhs(int32_t begin, int32_t end) const {
+template <typename T, typename Given>
+bool Sweep<T, Given>::load_rhs(int32_t begin, int32_t end) const {
   if (count_ == 3 && num_columns_ == 3) return load_positions(begin, end);
   const int32_t* const old_from_new = index_[kOldFromNew];
   T* to = workspace_ + int64_t{begin} * stride_;
   T check = 0;  // becomes NaN with the first number that is not finite
   for (int32_t row = begin; row < end; ++row, to += stride_) {
-    const T* const from = rhs_ + old_from_new[row] * num_columns_;
+    const Given* const from = rhs_ + old_from_new[row] * num_columns_;
     for (int c = 0; c < count_; ++c) {
-      check += 0 * from[c];
-      to[c] = from[c];
+      to[c] = static_cast<T>(from[c]);
+      check += 0 * to[c];
     }
     for (int c = count_; c < stride_; ++c) to[c] = 0;
   }
   return check == 0;
 }
 
-template <typename T>
-void Sweep<T>::store_x(int32_t begin, int32_t end) const {
+template <typename T, typename Given>
+void Sweep<T, Given>::store_x(int32_t begin, int32_t end) const {
   const int32_t* const old_from_new = index_[kOldFromNew];
   const T* from = workspace_ + int64_t{begin} * stride_;
   for (int32_t row = begin; row < end; ++row, from += stride_) {
     prefetch(x_ + old_from_new[std::min(row + kAhead, end - 1)] * num_columns_);
-    T* const to = x_ + old_from_new[row] * num_columns_;
+    Given* const to = x_ + old_from_new[row] * num_columns_;
     if (count_ == 3) {
-      std::memcpy(to, from, 3 * sizeof(T));
+      for (int c = 0; c < 3; ++c) to[c] = static_cast<Given>(from[c]);
     } else {
-      std::copy(from, from + count_, to);
+      for (int c = 0; c < count_; ++c) to[c] = static_cast<Given>(from[c]);
     }
   }
 }
 
-template <typename T>
-void Sweep<T>::clear(int32_t begin, int32_t count) const {
+template <typename T, typename Given>
+void Sweep<T, Given>::clear(int32_t begin, int32_t count) const {
   T* const from = workspace_ + int64_t{begin} * stride_;
   std::fill(from, from + int64_t{count} * stride_, T(0));
 }
 
 // What the supernodes below have sent: to the columns of s, and to its slots on the way further up.
-template <typename T>
+template <typename T, typename Given>
 template <int kStride>
-void Sweep<T>::pull(int32_t s) const {
+void Sweep<T, Given>::pull(int32_t s) const {
   const int32_t first = index_[kFirst][s], n = index_.num_columns(s), slots = index_[kSlots][s];
   for (int32_t child = s - 1; child >= index_[kSubtree][s]; child = index_[kSubtree][child] - 1) {
     const int32_t r = index_.num_rows(child);
@@ -93,9 +96,9 @@ void Sweep<T>::pull(int32_t s) const {
 }
 
 // What has become of the rows above a task, where the task's supernodes look for them.
-template <typename T>
+template <typename T, typename Given>
 template <int kStride>
-void Sweep<T>::fill_slots(int32_t root) const {
+void Sweep<T, Given>::fill_slots(int32_t root) const {
   const int32_t* const rows = index_[kRows] + index_[kRowStart][root];
   T* to = workspace_ + int64_t{index_[kSlots][root]} * kStride;
   for (int32_t i = 0; i < index_.num_rows(root); ++i, to += kStride) {
@@ -113,17 +116,18 @@ void Sweep<T>::fill_slots(int32_t root) const {
     default: function<16>(argument);               \
   }
 
-template <typename T>
-void Sweep<T>::sweep_group(int32_t group, bool is_forward, const int32_t* indices, T* scratch) const {
+template <typename T, typename Given>
+void Sweep<T, Given>::sweep_group(int32_t group, bool is_forward, const int32_t* indices, T* scratch) const {
   const int32_t n = index_[kGroupColumns][group], r = index_[kGroupRows][group];
-  const T* const values = factor_ + int64_t{kLanes} * index_[kGroupValues][group];
+  const T* const g = factor_ + int64_t{kLanes} * index_[kGroupG][group];
+  const T* const p = factor_ + int64_t{kLanes} * index_[kGroupP][group];
   const bool is_batch = index_[kGroupMemberStart][group + 1] - index_[kGroupMemberStart][group] > 1;
   const auto& kernels = is_batch ? kernels_.batch : kernels_.single;
-  (is_forward ? kernels.forward : kernels.backward)(values, n, r, indices, workspace_, scratch);
+  (is_forward ? kernels.forward : kernels.backward)(g, p, n, r, indices, workspace_, scratch);
 }
 
-template <typename T>
-bool Sweep<T>::forward(int32_t node, T* scratch) const {
+template <typename T, typename Given>
+bool Sweep<T, Given>::forward(int32_t node, T* scratch) const {
   const bool is_task = node < index_[kNumTasks];
   bool is_finite = true;
   for (int32_t k = index_[kNodeRootStart][node]; k < index_[kNodeRootStart][node + 1]; ++k) {
@@ -141,8 +145,8 @@ bool Sweep<T>::forward(int32_t node, T* scratch) const {
   return true;
 }
 
-template <typename T>
-void Sweep<T>::backward(int32_t node, T* scratch) const {
+template <typename T, typename Given>
+void Sweep<T, Given>::backward(int32_t node, T* scratch) const {
   const int32_t begin = index_[kNodeRootStart][node], end = index_[kNodeRootStart][node + 1];
   if (node >= index_[kNumTasks]) {
     const int32_t root = index_[kNodeRoots][begin], group = index_[kNodeGroups][node];
@@ -163,7 +167,8 @@ void Sweep<T>::backward(int32_t node, T* scratch) const {
   }
 }
 
-template class Sweep<float>;
-template class Sweep<double>;
+template class Sweep<float, float>;
+template class Sweep<double, float>;
+template class Sweep<double, double>;
 
 }  // namespace largesteps

@@ -8,11 +8,12 @@
 
 namespace largesteps {
 
-// Columns first, ..., first + count - 1 of the right-hand side, in a workspace of index[kWorkspaceRows] rows.
-template <typename T>
+// Columns first, ..., first + count - 1 of the right-hand side, in a workspace of index[kWorkspaceRows] rows. T is the type
+// of the factor and of the arithmetic, Given that of the right-hand side and the solution.
+template <typename T, typename Given>
 class Sweep {
  public:
-  Sweep(const IndexView& index, const T* factor, const T* rhs, T* x, int64_t num_columns, int64_t first, int count,
+  Sweep(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int64_t first, int count,
         int column_count, T* workspace)
       : index_(index),
         factor_(factor),
@@ -42,8 +43,8 @@ class Sweep {
 
   const IndexView index_;
   const T* const factor_;
-  const T* const rhs_;
-  T* const x_;
+  const Given* const rhs_;
+  Given* const x_;
   const int64_t num_columns_;
   const int count_;   // of columns that are real
   const int stride_;  // of the workspace

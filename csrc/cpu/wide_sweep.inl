@@ -22,7 +22,7 @@ struct WideGroup {
 
   template <int W>
   struct Forward {
-    LARGESTEPS_INLINE void run(int32_t first, const T* values, const Layout* layout, const int32_t* columns,
+    LARGESTEPS_INLINE void run(int32_t first, const T* all_p, const Layout* layout, const int32_t* columns,
                                const int32_t* rows, T* workspace) {
       V b[W][M];
 #pragma GCC unroll 4
@@ -30,7 +30,7 @@ struct WideGroup {
 #pragma GCC unroll 2
         for (int m = 0; m < M; ++m) b[q][m] = load(row(workspace, columns[(first + q) * kIndexStride]) + 8 * m);
       }
-      const T* const p = values + 8 * layout->panel_p(first);
+      const T* const p = all_p + 8 * layout->panel_p(first);
       for (int32_t i = 0; i < layout->r; ++i) {
         T* const u = row(workspace, rows[i * kIndexStride]);
 #pragma GCC unroll 2
@@ -46,8 +46,8 @@ struct WideGroup {
 
   template <int W>
   struct Backward {
-    LARGESTEPS_INLINE void run(int32_t first, const T* values, const Layout* layout, const int32_t* columns,
-                               const int32_t* rows, T* workspace, T* x) {
+    LARGESTEPS_INLINE void run(int32_t first, const T* all_g, const T* all_p, const Layout* layout,
+                               const int32_t* columns, const int32_t* rows, T* workspace, T* x) {
       V sum[W][M], z[W][M];
 #pragma GCC unroll 4
       for (int q = 0; q < W; ++q) {
@@ -59,7 +59,7 @@ struct WideGroup {
       }
       const int32_t begin = Layout::first_row(first), n = layout->n, r = layout->r;
       const int32_t below = begin + (Access<W>::kRows > W ? Access<W>::kRows : W);
-      const T* const g = values + 8 * layout->panel_g(first);
+      const T* const g = all_g + 8 * layout->panel_g(first);
       for (int32_t i = begin; i < n; ++i) {
         const T* const z_i = row(workspace, columns[i * kIndexStride]);
 #pragma GCC unroll 2
@@ -77,7 +77,7 @@ struct WideGroup {
           store(row(x, i) + 8 * m, v);
         }
       }
-      const T* const p = values + 8 * layout->panel_p(first);
+      const T* const p = all_p + 8 * layout->panel_p(first);
       for (int32_t i = 0; i < r; ++i) {
         const T* const x_i = row(workspace, rows[i * kIndexStride]);
 #pragma GCC unroll 2
@@ -95,14 +95,14 @@ struct WideGroup {
     }
   };
 
-  static void forward(const T* values, const Layout& layout, const int32_t* columns, const int32_t* rows, T* workspace) {
-    for_each_panel<Forward>(layout.n, values, &layout, columns, rows, workspace);
+  static void forward(const T* p, const Layout& layout, const int32_t* columns, const int32_t* rows, T* workspace) {
+    for_each_panel<Forward>(layout.n, p, &layout, columns, rows, workspace);
   }
 
-  static void backward(const T* values, const Layout& layout, const int32_t* columns, const int32_t* rows, T* workspace,
-                       T* x) {
+  static void backward(const T* g, const T* p, const Layout& layout, const int32_t* columns, const int32_t* rows,
+                       T* workspace, T* x) {
     for (int32_t j = 0; j < layout.n * M; ++j) store(x + 8 * j, V{});
-    for_each_panel<Backward>(layout.n, values, &layout, columns, rows, workspace, x);
+    for_each_panel<Backward>(layout.n, g, p, &layout, columns, rows, workspace, x);
     for (int32_t j = 0; j < layout.n; ++j) {
       for (int m = 0; m < M; ++m) store(row(workspace, columns[j * kIndexStride]) + 8 * m, load(row(x, j) + 8 * m));
     }
@@ -113,14 +113,14 @@ template <typename T, int M>
 struct WideBatch {
   using Group = WideGroup<T, M, BatchLayout, BatchAccess, 8>;
 
-  static void forward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T*) {
+  static void forward(const T*, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T*) {
     for (int lane = 0; lane < 8; ++lane) {
-      Group::forward(values + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace);
+      Group::forward(p + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace);
     }
   }
-  static void backward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
+  static void backward(const T* g, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
     for (int lane = 0; lane < 8; ++lane) {
-      Group::backward(values + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace, scratch);
+      Group::backward(g + lane, p + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace, scratch);
     }
   }
 };
@@ -129,10 +129,10 @@ template <typename T, int M>
 struct WideSingle {
   using Group = WideGroup<T, M, SingleLayout, SingleAccess, 1>;
 
-  static void forward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T*) {
-    Group::forward(values, SingleLayout(n, r), indices, indices + round_up(n), workspace);
+  static void forward(const T*, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T*) {
+    Group::forward(p, SingleLayout(n, r), indices, indices + round_up(n), workspace);
   }
-  static void backward(const T* values, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
-    Group::backward(values, SingleLayout(n, r), indices, indices + round_up(n), workspace, scratch);
+  static void backward(const T* g, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
+    Group::backward(g, p, SingleLayout(n, r), indices, indices + round_up(n), workspace, scratch);
   }
 };

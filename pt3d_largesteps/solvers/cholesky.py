@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from pt3d_largesteps._extension import is_compiled
 from pt3d_largesteps.system import SystemMatrix
 
 LEAF_SIZE = 24  # measured to be the best for solves of three columns
+# Below, a solve costs more to call than to compute, and a float32 one is exact to less than a rounding of its right-hand
+# side: errors of single precision average out over many vertices, and here there are few.
+ALWAYS_DOUBLE_BELOW = 2000
 
 
 class NotPositiveDefiniteError(ValueError):
@@ -61,9 +65,14 @@ class SymbolicFactor:
         object.__setattr__(self, "num_verts", num_verts)
         object.__setattr__(self, "num_entries", num_entries)
 
-    @property
+    @cached_property
     def nnz(self) -> int:
-        """Entries of the triangular factor L, diagonal included, with the zeros kept inside dense blocks."""
+        """Entries of the triangular factor L, diagonal included; counted when asked for."""
+        return ops.count_entries(self.index)
+
+    @property
+    def stored_entries(self) -> int:
+        """As ``nnz``, with the zeros that are kept inside dense blocks; explicit inverses and padding not counted."""
         low, high = self.index[reference.FACTOR_ENTRIES_LOW : reference.FACTOR_ENTRIES_HIGH + 1].tolist()
         return low + 2**31 * high
 
@@ -121,7 +130,7 @@ class CholeskyFactor:
     Attributes:
         symbolic: of :func:`analyze`.
         matrix_values: (nnz,) float32 or float64, the entries of the matrix; may require gradients.
-        values: the stored factor, of the same dtype.
+        values: the stored factor, float32 or float64; the arithmetic of a solve is in this dtype.
 
     Example:
         >>> factor = factorize(analyze(matrix), matrix.values)
@@ -147,13 +156,14 @@ class CholeskyFactor:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.values.dtype
+        """Of the matrix, right-hand sides and solutions."""
+        return self.matrix_values.dtype
 
     def solve(self, rhs: Tensor, *, refine: int = 0) -> Tensor:
         """x = M^-1 rhs, differentiable in ``rhs`` and in the matrix's values as often as one likes.
 
         Args:
-            rhs: (V,) or (V, k), any k, of the dtype of the factor.
+            rhs: (V,) or (V, k), any k, of the dtype of the matrix.
             refine: steps of iterative refinement, x += M^-1 (rhs - M x) with the residual in float64: each costs a
                 product and a solve.
 
@@ -189,7 +199,7 @@ class CholeskyFactor:
 
     def refactorize(self, values: Tensor) -> CholeskyFactor:
         """The factor of another matrix with the same pattern, without a new analysis; see :func:`factorize`."""
-        return factorize(self.symbolic, values)
+        return factorize(self.symbolic, values, self.values.dtype if values.dtype == self.dtype else None)
 
     def to(self, dtype: torch.dtype) -> CholeskyFactor:
         """The factor of the same matrix in float32 or float64, factorised again."""
@@ -202,7 +212,7 @@ class CholeskyFactor:
         if not isinstance(rhs, Tensor) or rhs.dim() not in (1, 2) or rhs.shape[0] != size:
             raise ValueError(f"{name}: expected a tensor of shape ({size},) or ({size}, k), got {describe(rhs)}")
         if rhs.dtype != self.dtype:
-            raise TypeError(f"{name}: expected {self.dtype}, the dtype of the factor, got {describe(rhs)}")
+            raise TypeError(f"{name}: expected {self.dtype}, the dtype of the matrix, got {describe(rhs)}")
         if rhs.device != self.values.device:
             raise ValueError(f"{name}: expected it on {self.values.device}, as the factor, got {describe(rhs)}")
 
@@ -210,11 +220,11 @@ class CholeskyFactor:
         symbolic = self.symbolic
         return (
             f"CholeskyFactor(num_verts={symbolic.num_verts}, nnz={self.nnz}, levels={self.levels}, dtype={self.dtype},"
-            f" nbytes={self.nbytes})"
+            f" stored={self.values.dtype}, nbytes={self.nbytes})"
         )
 
     def __reduce__(self):
-        return factorize, (self.symbolic, self.matrix_values.detach())
+        return factorize, (self.symbolic, self.matrix_values.detach(), self.values.dtype)
 
     def __deepcopy__(self, memo: dict) -> CholeskyFactor:
         return replace(self, matrix_values=self.matrix_values.detach().clone(), values=self.values.clone())
@@ -284,12 +294,16 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
     return symbolic
 
 
-def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix) -> CholeskyFactor:
-    """Factorises a symmetric positive definite matrix, in float64, and stores the factor in the dtype of the values.
+def factorize(
+    symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: torch.dtype | None = None
+) -> CholeskyFactor:
+    """Factorises a symmetric positive definite matrix, always in float64.
 
     Args:
         symbolic: of :func:`analyze`, for the pattern of the matrix.
         values: (nnz,) float32 or float64, the matrix's ``values``, or the matrix, whose pattern is compared then.
+        dtype: of the stored factor and of the arithmetic of the solves. Unless given, that of the values, but float64 for
+            fewer than 2,000 vertices. float64 for a float32 matrix is exact to rounding, and takes up to twice as long.
 
     Raises:
         NotPositiveDefiniteError: with the vertex and the likely cause.
@@ -313,9 +327,13 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix) -> Choles
         raise TypeError(f"matrix: Cholesky factorisations expect float32 or float64, got {describe(values)}")
     if values.device.type != "cpu":
         raise ValueError(f"values: expected a tensor on the CPU, got {describe(values)}")
+    if dtype is None:
+        dtype = torch.float64 if symbolic.num_verts < ALWAYS_DOUBLE_BELOW else values.dtype
+    if dtype != torch.float64 and (dtype != torch.float32 or values.dtype != torch.float32):
+        raise TypeError(f"dtype: expected torch.float64, or torch.float32 for a float32 matrix, got {dtype}")
     numbers = values.detach().contiguous()
     check_finite("values", numbers)
-    factor, breakdown = ops.factorize(numbers, symbolic.index)
+    factor, breakdown = ops.factorize(numbers, symbolic.index, dtype == torch.float64)
     vertex, pivot, diagonal = breakdown.tolist()
     if vertex >= 0:
         raise NotPositiveDefiniteError(_breakdown_message(symbolic, numbers, int(vertex), pivot, diagonal), int(vertex))

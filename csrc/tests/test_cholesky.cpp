@@ -1,0 +1,247 @@
+// Tests of the analysis, the factorisation, the solves and the threads below them; returns non-zero on failure.
+//
+// g++ -std=c++17 -pthread -I csrc/core csrc/core/*.cpp csrc/cpu/*.cpp csrc/tests/test_cholesky.cpp
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+
+#include "../core/index_buffer.h"
+#include "../core/layout.h"
+#include "../cpu/factorize.h"
+#include "../cpu/kernels.h"
+#include "../cpu/solve.h"
+#include "check.h"
+#include "check_index.h"
+
+namespace {
+
+using namespace largesteps;
+
+const std::vector<int> kThreads = {1, 2, 4};
+const std::vector<int> kColumns = {1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 24, 27};
+
+// NaN where nothing is written.
+template <typename T>
+std::vector<T> nothing(int64_t size) {
+  return std::vector<T>(static_cast<size_t>(size), std::numeric_limits<T>::quiet_NaN());
+}
+
+template <typename T>
+bool same_bits(const std::vector<T>& one, const std::vector<T>& two) {
+  return one.size() == two.size() && (one.empty() || std::memcmp(one.data(), two.data(), one.size() * sizeof(T)) == 0);
+}
+
+// A matrix of one type whose factor is stored in another.
+template <typename Stored, typename Given>
+struct Factored {
+  std::vector<int32_t> buffer;
+  std::vector<Stored> factor;
+  Breakdown breakdown;
+
+  Factored(const System& system, bool use_positions, int num_threads)
+      : buffer(analyze_system(system, use_positions, num_threads)) {
+    factor = nothing<Stored>(view().factor_size());
+    const std::vector<Given> values(system.values.begin(), system.values.end());
+    breakdown = factorize(view(), values.data(), factor.data(), num_threads);
+  }
+  IndexView view() const { return {buffer.data()}; }
+  bool solve_for(const std::vector<Given>& rhs, std::vector<Given>& x, int num_columns, int num_threads) const {
+    return solve(view(), factor.data(), rhs.data(), x.data(), num_columns, num_threads);
+  }
+};
+
+template <typename T>
+std::vector<T> make_rhs(int32_t num_verts, int num_columns) {
+  Numbers numbers(static_cast<uint64_t>(num_columns));
+  std::vector<T> rhs;
+  for (int64_t k = 0; k < int64_t{num_verts} * num_columns; ++k) rhs.push_back(static_cast<T>(numbers.below(2001) * 1e-3 - 1));
+  return rhs;
+}
+
+// The largest over the columns of |M x - b| / (|M| |x| + |b|), in the maximum norm.
+template <typename T>
+double backward_error(const System& system, const std::vector<T>& rhs, const std::vector<T>& x, int num_columns) {
+  double worst = 0;
+  for (int c = 0; c < num_columns; ++c) {
+    const auto at = [&](const std::vector<T>& numbers, int64_t row) {
+      return static_cast<double>(numbers[static_cast<size_t>(row * num_columns + c)]);
+    };
+    double residual = 0, norm_m = 0, norm_x = 0, norm_b = 0;
+    for (int32_t row = 0; row < system.num_verts; ++row) {
+      double difference = -at(rhs, row), sum = 0;
+      for (int64_t k = system.crow[static_cast<size_t>(row)]; k < system.crow[static_cast<size_t>(row) + 1]; ++k) {
+        const double value = system.values[static_cast<size_t>(k)];
+        difference += value * at(x, system.columns[static_cast<size_t>(k)]);
+        sum += std::abs(value);
+      }
+      residual = std::isfinite(difference) ? std::max(residual, std::abs(difference)) : HUGE_VAL;
+      norm_m = std::max(norm_m, sum);
+      norm_x = std::max(norm_x, std::abs(at(x, row)));
+      norm_b = std::max(norm_b, std::abs(at(rhs, row)));
+    }
+    if (system.num_verts > 0) worst = std::max(worst, residual / (norm_m * norm_x + norm_b));
+  }
+  return worst;
+}
+
+template <typename Stored, typename Given>
+void check_solves(const System& system, bool use_positions, double tolerance) {
+  const Factored<Stored, Given> reference(system, use_positions, 1);
+  CHECK(reference.breakdown.vertex == -1);
+  for (const int num_threads : kThreads) {
+    const Factored<Stored, Given> other(system, use_positions, num_threads);
+    CHECK(other.buffer == reference.buffer && same_bits(other.factor, reference.factor));
+  }
+  for (const int num_columns : kColumns) {
+    const std::vector<Given> rhs = make_rhs<Given>(system.num_verts, num_columns);
+    std::vector<Given> x = nothing<Given>(static_cast<int64_t>(rhs.size()));
+    CHECK(reference.solve_for(rhs, x, num_columns, 1));
+    const double error = backward_error(system, rhs, x, num_columns);
+    if (!(error <= tolerance)) std::printf("backward error %g with %d columns\n", error, num_columns);
+    CHECK(error <= tolerance);
+    for (const int num_threads : kThreads) {
+      std::vector<Given> again = nothing<Given>(static_cast<int64_t>(rhs.size())), in_place = rhs;
+      CHECK(reference.solve_for(rhs, again, num_columns, num_threads) && same_bits(x, again));
+      CHECK(reference.solve_for(in_place, in_place, num_columns, num_threads) && same_bits(x, in_place));
+    }
+  }
+  std::vector<Given> nobody;
+  CHECK(reference.solve_for(nobody, nobody, 0, 4));
+}
+
+// Those from 2,000 vertices on are shared between threads.
+std::vector<System> make_systems() {
+  std::vector<System> systems = {make_system("nothing", graph_of(0, {})), make_system("one vertex", graph_of(1, {})),
+                                 make_system("one edge", graph_of(2, {{0, 1}})), make_system("two", graph_of(2, {})),
+                                 make_system("isolated vertices", graph_of(2500, {})), make_kite("path", 1, 2200),
+                                 make_fan(300, false), make_fan(2100, true), make_kite("complete graph", 130, 0),
+                                 make_kite("kite", 400, 1700), make_grid("grid", 25, 17, 1), make_torus(70, 60),
+                                 make_grid("solid", 13, 13, 13), make_scattered()};
+  for (uint64_t seed = 0; seed < 24; ++seed) systems.push_back(make_random(seed, seed % 12 == 0 ? 3000 : 250));
+  return systems;
+}
+
+void test_solves() {
+  for (const System& system : make_systems()) {
+    for (const bool use_positions : {true, false}) {
+      current_case = system.name + (use_positions ? " with positions" : "");
+      const std::vector<int32_t> buffer = analyze_system(system, use_positions, 1);
+      if (!IndexChecker(system, buffer).run()) continue;  // it is not safe to solve with
+      // The inverse of a large dense block multiplies right-hand sides of which next to nothing is left: what it rounds
+      // off is as small as M^-1 times them, which M makes larger again.
+      const double scale = system.name == "complete graph" ? 10 : 1;
+      check_solves<float, float>(system, use_positions, 1e-6 * scale);
+      check_solves<double, float>(system, use_positions, 2e-7);
+      check_solves<double, double>(system, use_positions, 1e-13 * scale);
+    }
+  }
+}
+
+// Which of `size` numbers belong to something: each may be taken once.
+class Places {
+ public:
+  explicit Places(int64_t size) : taken_(static_cast<size_t>(size), false) {}
+  bool take(int64_t begin, int32_t count) {
+    bool is_free = begin >= 0 && begin + count <= static_cast<int64_t>(taken_.size());
+    for (int64_t k = begin; is_free && k < begin + count; ++k) {
+      is_free = !taken_[static_cast<size_t>(k)];
+      taken_[static_cast<size_t>(k)] = true;
+    }
+    return is_free;
+  }
+
+ private:
+  std::vector<bool> taken_;
+};
+
+// No two numbers of G lie at the same place, nor two of -P, each of which takes up `unit` numbers.
+template <typename Layout>
+void check_layout(int32_t n, int32_t r, int32_t unit) {
+  const Layout layout(n, r);
+  Places g(kLanes * layout.size_g()), p(kLanes * layout.size_p());
+  bool apart = true;
+  for (int32_t column = 0; column < n; ++column) {
+    for (int32_t row = Layout::first_row(column); row < n; ++row) apart &= g.take(layout.at_g(row, column), unit);
+    for (int32_t row = 0; row < r; ++row) apart &= p.take(layout.at_p(row, column), unit);
+  }
+  CHECK(apart);
+}
+
+void test_layouts() {
+  for (int32_t n = 0; n <= 40; ++n) {
+    for (int32_t r = 0; r <= 40; ++r) {
+      current_case = "layout of " + std::to_string(n) + " columns and " + std::to_string(r) + " rows";
+      check_layout<BatchLayout>(n, r, kLanes);
+      check_layout<SingleLayout>(n, r, 1);
+    }
+  }
+}
+
+template <typename Stored, typename Given>
+void test_breakdowns() {
+  for (const System& sound : {make_torus(60, 50), make_kite("kite", 400, 1700), make_fan(50, true)}) {
+    current_case = "breakdown of " + sound.name;
+    Numbers numbers(7);
+    for (int trial = 0; trial < 12; ++trial) {
+      System system = sound;  // one pivot is negative whenever its turn comes, the others not before it; or two are
+      const int32_t one = trial == 0 ? 0 : numbers.below(system.num_verts);
+      const int32_t two = trial % 3 == 2 ? numbers.below(system.num_verts) : one;
+      for (const int32_t vertex : {one, two}) system.values[system.diagonal(vertex)] = trial % 2 == 0 ? -3 : 0;
+      for (const bool use_positions : {true, false}) {
+        const Factored<Stored, Given> reference(system, use_positions, 1);
+        const Breakdown expected = reference.breakdown;
+        CHECK(expected.vertex == one || expected.vertex == two);
+        CHECK(!(expected.pivot > 0) && expected.diagonal == (trial % 2 == 0 ? -3 : 0));
+        for (const int num_threads : kThreads) {
+          const Breakdown found = Factored<Stored, Given>(system, use_positions, num_threads).breakdown;
+          CHECK(found.vertex == expected.vertex && found.pivot == expected.pivot && found.diagonal == expected.diagonal);
+        }
+      }
+    }
+    const Factored<Stored, Given> factored(sound, true, 1);
+    for (int trial = 0; trial < 30; ++trial) {
+      const int num_columns = kColumns[static_cast<size_t>(trial) % kColumns.size()];
+      std::vector<Given> rhs = make_rhs<Given>(sound.num_verts, num_columns), x = rhs;
+      const Given bad = trial % 2 == 0 ? std::numeric_limits<Given>::quiet_NaN() : -std::numeric_limits<Given>::infinity();
+      rhs[static_cast<size_t>(numbers.below(static_cast<int32_t>(rhs.size())))] = bad;
+      for (const int num_threads : kThreads) {
+        CHECK(!factored.solve_for(rhs, x, num_columns, num_threads));
+      }
+    }
+  }
+}
+
+// Patterns that are not those of a symmetric matrix with its diagonal.
+void test_refusals() {
+  current_case = "refusals";
+  struct Pattern {
+    std::vector<int64_t> crow, columns;
+  };
+  for (const Pattern& pattern :
+       {Pattern{{0, 1, 1}, {0}}, Pattern{{0, 2, 3}, {0, 1, 1}}, Pattern{{0, 1, 2}, {0, 2}}, Pattern{{0, 1, 2}, {0, -1}},
+        Pattern{{0, 2, 4}, {1, 0, 0, 1}}, Pattern{{0, 2, 4}, {0, 0, 0, 1}}, Pattern{{1, 1, 2}, {0, 1}},
+        Pattern{{0, 2, 1}, {0, 1}}, Pattern{{0, 1, 3}, {0, 0, 1}}}) {
+    bool refused = false;
+    try {
+      analyze_pattern(2, pattern.crow.data(), pattern.columns.data(), nullptr, {});
+    } catch (const std::invalid_argument&) {
+      refused = true;
+    }
+    CHECK(refused);
+  }
+}
+
+}  // namespace
+
+int main() {
+  std::printf("test_cholesky: %s\n", kernels().instruction_set);
+  test_layouts();
+  test_refusals();
+  test_solves();
+  test_breakdowns<float, float>();
+  test_breakdowns<double, float>();
+  test_breakdowns<double, double>();
+  std::printf(num_failures == 0 ? "test_cholesky: all passed\n" : "test_cholesky: %d failures\n", num_failures);
+  return num_failures == 0 ? 0 : 1;
+}

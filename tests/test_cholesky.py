@@ -1,0 +1,394 @@
+"""The sparse Cholesky factorisation against scipy on many graphs: its numbers, its bits, its copies, what it keeps."""
+
+import copy
+import multiprocessing
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch3d.utils import ico_sphere
+from shapes import grid, ragged, real_mesh, shapes
+
+from pt3d_largesteps import SystemMatrix, compute_matrix
+from pt3d_largesteps.solvers import CholeskyFactor, analyze, factorize
+from pt3d_largesteps.solvers.cholesky import _Kept, _kept
+
+BOTH_DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-10)])
+COLUMNS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 24, 27, 33, 192)
+
+
+def scipy_solve(matrix: SystemMatrix, rhs: torch.Tensor) -> torch.Tensor:
+    """In float64, by SuperLU."""
+    csc = scipy.sparse.csr_matrix((matrix.values.double(), matrix.col_indices, matrix.crow_indices), shape=matrix.shape).tocsc()
+    return torch.from_numpy(np.asarray(scipy.sparse.linalg.splu(csc).solve(rhs.double().numpy())))
+
+
+def mesh_matrix(meshes, dtype=torch.float64, **kwargs) -> SystemMatrix:
+    return compute_matrix(meshes.verts_packed().to(dtype), meshes.faces_packed(), **kwargs)
+
+
+def graph_matrix(edges: torch.Tensor, size: int, weights=None, lambda_=19.0) -> SystemMatrix:
+    weights = torch.ones(len(edges), dtype=torch.float64) if weights is None else weights
+    return SystemMatrix.from_edges(edges, weights, size, lambda_=lambda_)
+
+
+def backward_error(matrix: SystemMatrix, solution: torch.Tensor, rhs: torch.Tensor) -> float:
+    """||M x - b|| / (||M|| ||x|| + ||b||), in the norm of the largest row sum."""
+    if rhs.numel() == 0:
+        return 0.0
+    norm = (
+        torch.zeros(matrix.shape[0], dtype=torch.float64).index_add(0, matrix.row_indices, matrix.values.double().abs()).max()
+    )
+    return float((matrix @ solution - rhs).abs().max() / (norm * solution.abs().max() + rhs.abs().max()))
+
+
+def fan(size: int) -> torch.Tensor:
+    return torch.stack([torch.zeros(size - 1, dtype=torch.int64), torch.arange(1, size)], dim=1)
+
+
+def path(size: int) -> torch.Tensor:
+    return torch.stack([torch.arange(size - 1), torch.arange(1, size)], dim=1)
+
+
+def lattice(*sizes: int, diagonals: bool) -> torch.Tensor:
+    """Neighbours along the axes or, with diagonals, all of the box of side 3 around each vertex."""
+    index = np.arange(np.prod(sizes)).reshape(sizes)
+    edges = []
+    for step in np.ndindex(*[3] * len(sizes)):
+        step = np.array(step) - 1
+        if tuple(step) > (0,) * len(sizes) and (diagonals or np.abs(step).sum() == 1):
+            near = index[tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, sizes, strict=True))]
+            far = index[tuple(slice(max(0, d), n - max(0, -d)) for d, n in zip(step, sizes, strict=True))]
+            edges.append(np.stack([near.ravel(), far.ravel()], axis=1))
+    return torch.from_numpy(np.concatenate(edges))
+
+
+def triangles(number: int) -> torch.Tensor:
+    return (torch.tensor([[0, 1], [1, 2], [0, 2]]) + 3 * torch.arange(number)[:, None, None]).view(-1, 2)
+
+
+GRAPHS = {
+    "fan": lambda: (fan(10_001), 10_001),
+    "path": lambda: (path(100_000), 100_000),
+    "grid": lambda: (lattice(60, 70, diagonals=False), 4200),
+    "cubes": lambda: (lattice(12, 13, 14, diagonals=True), 12 * 13 * 14),
+    "thousand_components": lambda: (triangles(1000), 3000),
+    "isolated": lambda: (triangles(5) + 7, 29),
+    "complete": lambda: (torch.combinations(torch.arange(150)), 150),
+    "no_edges": lambda: (torch.zeros(0, 2, dtype=torch.int64), 1000),
+}
+
+
+@pytest.mark.parametrize("with_positions", [False, True])
+@pytest.mark.parametrize("laplacian", ["combinatorial", "cotangent"])
+@pytest.mark.parametrize("name", shapes())
+@BOTH_DTYPES
+def test_shapes_against_scipy(name, laplacian, with_positions, dtype, tolerance):
+    lambda_ = 1.0 if name == "degenerate" else 19.0  # degenerate cotangents are as large as 1 / sqrt(eps)
+    matrix = mesh_matrix(shapes()[name], dtype, lambda_=lambda_, laplacian=laplacian)
+    positions = matrix.positions if with_positions else None
+    factor = factorize(analyze(matrix, positions, reuse=False), matrix)
+    rhs = torch.randn(matrix.shape[0], 3, dtype=dtype)
+    solution = factor.solve(rhs)
+    assert (solution.shape, solution.dtype) == (rhs.shape, dtype)
+    if name != "empty":
+        error = (solution.double() - scipy_solve(matrix, rhs)).abs().max()
+        assert error <= tolerance * rhs.abs().max() * (100 if name == "degenerate" else 1)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs_of_every_kind(name):
+    edges, size = GRAPHS[name]()
+    weights = 0.5 + torch.rand(len(edges), dtype=torch.float64)
+    matrix = graph_matrix(edges, size, weights)
+    rhs = torch.randn(size, 3, dtype=torch.float64)
+    for positions in (None, torch.rand(size, 3)):  # positions that tell nothing, too
+        if name == "path" and positions is not None:
+            continue  # a path in random order of space fills up
+        symbolic = analyze(matrix, positions, reuse=False)
+        solution = factorize(symbolic, matrix).solve(rhs)
+        assert backward_error(matrix, solution, rhs) < 1e-13
+        torch.testing.assert_close(solution, scipy_solve(matrix, rhs), rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_a_path_of_a_million():
+    matrix = graph_matrix(path(1_000_000), 1_000_000)
+    rhs = torch.randn(1_000_000, 3, dtype=torch.float64)
+    assert backward_error(matrix, factorize(analyze(matrix), matrix).solve(rhs), rhs) < 1e-13
+
+
+@BOTH_DTYPES
+@pytest.mark.parametrize("level", [1, 3])
+def test_any_number_of_columns(level, dtype, tolerance):
+    matrix = mesh_matrix(ico_sphere(level), dtype)
+    factor = factorize(analyze(matrix), matrix)
+    rhs = torch.randn(matrix.shape[0], max(COLUMNS), dtype=dtype)
+    truth = torch.stack([scipy_solve(matrix, rhs[:, k]) for k in range(max(COLUMNS))], dim=1)
+    for k in COLUMNS:
+        solution = factor.solve(rhs[:, :k])  # with the strides of all columns
+        assert solution.shape == (matrix.shape[0], k)
+        torch.testing.assert_close(solution.double(), truth[:, :k], rtol=0, atol=tolerance * float(rhs.abs().max()))
+    torch.testing.assert_close(factor.solve(rhs[:, 0]).double(), truth[:, 0], rtol=0, atol=tolerance * float(rhs.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "strided", [lambda b: b.T.contiguous().T, lambda b: b.repeat(1, 2)[:, ::2], lambda b: b[:, :1].expand(-1, 6)]
+)
+def test_any_strides(strided):
+    matrix = mesh_matrix(ico_sphere(2))
+    factor = factorize(analyze(matrix), matrix)
+    rhs = strided(torch.randn(162, 6, dtype=torch.float64))
+    assert not rhs.is_contiguous()
+    assert torch.equal(factor.solve(rhs), factor.solve(rhs.contiguous()))
+    assert torch.equal(factor.solve(rhs[::1, 1]), factor.solve(rhs[:, 1].contiguous()))
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (0, 0), (1,), (1, 5)])
+def test_no_vertex_and_one(shape):
+    size = shape[0]
+    matrix = SystemMatrix.from_sparse(4.0 * torch.eye(size))
+    factor = factorize(analyze(matrix), matrix)
+    assert torch.equal(factor.solve(torch.ones(shape)), torch.full(shape, 0.25))
+    assert factor.nnz >= size
+    assert pickle.loads(pickle.dumps(factor)).solve(torch.ones(shape)).shape == shape
+
+
+def test_a_diagonal_matrix():
+    diagonal = 10 ** (8 * torch.rand(1000, dtype=torch.float64) - 4)
+    matrix = SystemMatrix.from_sparse(torch.sparse.spdiags(diagonal, torch.tensor([0]), (1000, 1000)))
+    rhs = torch.randn(1000, dtype=torch.float64)
+    torch.testing.assert_close(factorize(analyze(matrix), matrix).solve(rhs), rhs / diagonal, rtol=1e-14, atol=0)
+
+
+def test_the_order_of_the_vertices_does_not_matter():
+    edges, size = GRAPHS["cubes"]()
+    weights, rhs = torch.rand(len(edges), dtype=torch.float64), torch.randn(size, 2, dtype=torch.float64)
+    matrix = graph_matrix(edges, size, weights)
+    solution = factorize(analyze(matrix), matrix).solve(rhs)
+    for _ in range(3):
+        place = torch.randperm(size)
+        shuffled = graph_matrix(place[edges], size, weights)
+        shuffled_rhs = torch.empty_like(rhs).index_copy(0, place, rhs)
+        other = factorize(analyze(shuffled), shuffled).solve(shuffled_rhs)[place]
+        torch.testing.assert_close(other, solution, rtol=0, atol=1e-11)
+
+
+def test_meshes_of_a_batch_do_not_reach_each_other():
+    together = mesh_matrix(ragged())
+    rhs = torch.randn(together.shape[0], 3, dtype=torch.float64)
+    solution = factorize(analyze(together, together.positions), together).solve(rhs)
+    for mesh, part, x in zip(
+        ragged(),
+        rhs.split(ragged().num_verts_per_mesh().tolist()),
+        solution.split(ragged().num_verts_per_mesh().tolist()),
+        strict=True,
+    ):
+        torch.testing.assert_close(x, scipy_solve(mesh_matrix(mesh), part), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["bunny", "spot", "cow"])
+def test_real_meshes(name):
+    for dtype, bound in ((torch.float32, 1e-6), (torch.float64, 1e-14)):
+        matrix = mesh_matrix(real_mesh(name), dtype)
+        rhs = torch.randn(matrix.shape[0], 3, dtype=dtype)
+        factor = factorize(analyze(matrix, matrix.positions), matrix)
+        assert backward_error(matrix.to(torch.float64), factor.solve(rhs).double(), rhs.double()) < bound
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 80), st.integers(0, 300), st.integers(0, 2**31), st.floats(0, 100), st.integers(1, 30), st.booleans())
+def test_any_weighted_graph_in_any_order(num_verts, num_edges, seed, lambda_, num_columns, with_positions):
+    generator = torch.Generator().manual_seed(seed)
+    edges = torch.randint(num_verts, (num_edges, 2), generator=generator)
+    edges = torch.unique(edges[edges[:, 0] != edges[:, 1]].sort(dim=1).values, dim=0)
+    edges = torch.randperm(num_verts, generator=generator)[edges]
+    weights = torch.rand(len(edges), generator=generator, dtype=torch.float64)
+    matrix = graph_matrix(edges, num_verts, weights, lambda_)
+    positions = torch.rand(num_verts, 3, generator=generator) if with_positions else None
+    factor = factorize(analyze(matrix, positions, reuse=False), matrix)
+    rhs = torch.randn(num_verts, num_columns, generator=generator, dtype=torch.float64)
+    assert backward_error(matrix, factor.solve(rhs), rhs) < 1e-13
+
+
+@pytest.mark.parametrize("name", [name for name in shapes() if name != "empty"])
+def test_what_a_factor_says_of_itself(name):
+    matrix = mesh_matrix(shapes()[name])
+    size = matrix.shape[0]
+    symbolic = analyze(matrix, reuse=False)
+    factor = factorize(symbolic, matrix)
+    assert (matrix.nnz + size) // 2 <= symbolic.nnz == factor.nnz <= size * (size + 1) // 2
+    assert 1 <= symbolic.levels == factor.levels <= symbolic.num_supernodes <= size
+    assert symbolic.nbytes == symbolic.index.nbytes > 4 * matrix.nnz
+    assert factor.nbytes >= factor.nnz * 8
+    assert (symbolic.num_verts, symbolic.num_entries, factor.dtype) == (size, matrix.nnz, torch.float64)
+    assert all(map(torch.equal, symbolic.pattern(), (matrix.crow_indices, matrix.col_indices)))
+    expected = f"SymbolicFactor(num_verts={size}, nnz={factor.nnz}, levels={factor.levels}, num_supernodes="
+    assert repr(symbolic) == f"{expected}{symbolic.num_supernodes})"
+    expected = f"CholeskyFactor(num_verts={size}, nnz={factor.nnz}, levels={factor.levels}, dtype=torch.float64, nbytes="
+    assert repr(factor) == f"{expected}{factor.nbytes})"
+
+
+def test_the_fill_is_that_of_a_good_order():
+    matrix = mesh_matrix(ico_sphere(5))
+    csc = scipy.sparse.csr_matrix((matrix.values, matrix.col_indices, matrix.crow_indices)).tocsc()
+    minimum_degree = scipy.sparse.linalg.splu(csc, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).L.nnz
+    for positions in (None, matrix.positions):
+        assert analyze(matrix, positions, reuse=False).nnz < 2 * minimum_degree
+
+
+class TestRefinement:
+    def test_the_residual_is_that_of_float64(self):
+        matrix = mesh_matrix(ico_sphere(2), torch.float32)
+        factor = factorize(analyze(matrix), matrix)
+        rhs, x = torch.randn(162, 3), torch.randn(162, 3)
+        expected = (rhs.double() - matrix.to(torch.float64).to_dense() @ x.double()).float()
+        torch.testing.assert_close(factor.residual(rhs, x), expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(factor.residual(rhs[:, 1], x[:, 1]), expected[:, 1], rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("lambda_", [1.0, 19.0, 999.0, 9999.0])
+    def test_a_step_leaves_an_error_of_rounding(self, lambda_):
+        matrix = mesh_matrix(ico_sphere(4), torch.float32, lambda_=lambda_)
+        factor = factorize(analyze(matrix), matrix)
+        rhs = torch.randn(matrix.shape[0], 3) + 1
+        truth = scipy_solve(matrix, rhs)
+        plain, refined, twice = (
+            float((factor.solve(rhs, refine=k) - truth).abs().max() / truth.abs().max()) for k in (0, 1, 2)
+        )
+        assert refined <= max(plain, 1.2e-7)
+        assert twice < 1.2e-7
+        assert torch.equal(factor.solve(rhs[:, 0], refine=0), factor.solve(rhs[:, :1])[:, 0])
+
+
+class TestTheSameBits:
+    @pytest.fixture(autouse=True)
+    def _threads(self):
+        before = torch.get_num_threads()
+        yield
+        torch.set_num_threads(before)
+
+    @BOTH_DTYPES
+    @pytest.mark.parametrize("with_positions", [False, True])
+    def test_for_every_number_of_threads(self, with_positions, dtype, tolerance):
+        matrix = mesh_matrix(ico_sphere(5), dtype)
+        rhs = torch.randn(matrix.shape[0], 24, dtype=dtype)
+        results = []
+        for num_threads in (1, 2, 4, 1):
+            torch.set_num_threads(num_threads)
+            symbolic = analyze(matrix, matrix.positions if with_positions else None, reuse=False)
+            factor = factorize(symbolic, matrix)
+            solutions = [factor.solve(columns) for columns in (rhs, rhs[:, :3], rhs[:, 0])]
+            results.append([symbolic.index, factor.values, *solutions])
+        for result in results[1:]:
+            assert all(map(torch.equal, result, results[0]))
+        torch.testing.assert_close(matrix @ results[0][2], rhs, rtol=0, atol=100 * tolerance)
+
+    def test_from_eight_threads_at_once(self):
+        torch.set_num_threads(2)
+        matrix = mesh_matrix(ico_sphere(5), torch.float32)
+        factor = factorize(analyze(matrix, matrix.positions), matrix)
+        rhs = [torch.randn(matrix.shape[0], k) for k in (1, 3, 24, 3) * 4]
+        expected = [factor.solve(b) for b in rhs]
+        with ThreadPoolExecutor(8) as pool:
+            assert all(map(torch.equal, pool.map(factor.solve, rhs), expected))
+
+    def test_in_a_forked_child(self):
+        torch.set_num_threads(2)
+        matrix = mesh_matrix(ico_sphere(5), torch.float32)
+        factor = factorize(analyze(matrix, matrix.positions), matrix)
+        rhs = torch.randn(matrix.shape[0], 3)
+        expected = factor.solve(rhs)  # the helper threads are running now; they do not follow into the child
+        child = multiprocessing.get_context("fork").Process(target=_solve_again, args=(factor, rhs, expected))
+        child.start()
+        child.join(timeout=60)
+        hangs = child.is_alive()
+        child.kill()
+        assert not hangs
+        assert child.exitcode == 0
+
+
+def _solve_again(factor: CholeskyFactor, rhs: torch.Tensor, expected: torch.Tensor) -> None:
+    raise SystemExit(0 if factor.solve(rhs).numpy().tobytes() == expected.numpy().tobytes() else 3)
+
+
+class TestCopies:
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f)), copy.copy])
+    def test_copies_solve_alike(self, copied):
+        matrix = mesh_matrix(ico_sphere(3))
+        factor = factorize(analyze(matrix), matrix)
+        rhs = torch.randn(642, 3, dtype=torch.float64)
+        assert torch.equal(copied(factor).solve(rhs), factor.solve(rhs))
+        assert torch.equal(factorize(copied(factor.symbolic), matrix).solve(rhs), factor.solve(rhs))
+
+    def test_a_deep_copy_shares_no_numbers(self):
+        matrix = mesh_matrix(ico_sphere(1))
+        factor = factorize(analyze(matrix), matrix)
+        other = copy.deepcopy(factor)
+        rhs = torch.randn(42, dtype=torch.float64)
+        before = factor.solve(rhs)
+        other.values.zero_()
+        other.matrix_values.zero_()
+        assert torch.equal(factor.solve(rhs), before)
+        assert float(matrix.values.abs().min()) > 0
+
+    def test_a_pickle_leaves_the_stored_factor_out(self):
+        matrix = mesh_matrix(ico_sphere(4))
+        factor = factorize(analyze(matrix), matrix)
+        assert len(pickle.dumps(factor)) < factor.symbolic.nbytes + matrix.values.nbytes + 10_000
+
+    def test_another_dtype(self):
+        matrix = mesh_matrix(ico_sphere(3), torch.float32)
+        factor = factorize(analyze(matrix), matrix)
+        rhs = torch.randn(642, 3, dtype=torch.float64)
+        double = factor.to(torch.float64)
+        torch.testing.assert_close(double.solve(rhs), scipy_solve(matrix, rhs), rtol=0, atol=1e-11)
+        assert torch.equal(double.to(torch.float32).values, factor.values)
+        assert factor.to(torch.float32) is factor
+
+    def test_other_numbers_for_the_same_pattern(self):
+        first, second = mesh_matrix(ico_sphere(2)), mesh_matrix(ico_sphere(2), lambda_=3.0)
+        factor = factorize(analyze(first), first).refactorize(second.values)
+        rhs = torch.randn(162, 3, dtype=torch.float64)
+        torch.testing.assert_close(factor.solve(rhs), scipy_solve(second, rhs), rtol=0, atol=1e-12)
+        assert factor.symbolic is analyze(second)
+
+
+class TestWhatIsKept:
+    @pytest.fixture(autouse=True)
+    def _empty(self, monkeypatch):
+        monkeypatch.setattr(_kept, "_kept", type(_kept._kept)())
+
+    def test_an_equal_topology_is_analysed_once(self):
+        symbolic = analyze(mesh_matrix(ico_sphere(2)))
+        assert analyze(mesh_matrix(ico_sphere(2), torch.float32, lambda_=1.0)) is symbolic
+        assert analyze(mesh_matrix(ico_sphere(2)), torch.rand(162, 3)) is symbolic
+        assert analyze(mesh_matrix(ico_sphere(2)), reuse=False) is not symbolic
+        assert analyze(mesh_matrix(grid(162, 1))) is not symbolic
+
+    def test_the_last_ones_within_a_number_are_kept(self):
+        matrices = [SystemMatrix.from_sparse(torch.eye(size)) for size in range(1, _Kept.MAX_NUMBER + 10)]
+        symbolics = [analyze(matrix) for matrix in matrices]
+        assert len(_kept._kept) == _Kept.MAX_NUMBER
+        assert analyze(matrices[-1]) is symbolics[-1]
+        assert analyze(matrices[0]) is not symbolics[0]
+
+    def test_bytes_are_bounded_too(self, monkeypatch):
+        monkeypatch.setattr(_Kept, "MAX_BYTES", 20_000)
+        for size in range(100, 120):
+            symbolic = analyze(SystemMatrix.from_sparse(torch.eye(size)))
+            assert symbolic.num_verts == size
+            assert sum(kept.nbytes for kept in _kept._kept.values()) <= 20_000
+        assert analyze(mesh_matrix(ico_sphere(3))).num_verts == 642  # larger than all that may be kept
+        assert len(_kept._kept) == 0
+
+    def test_threads_that_analyse_at_once(self):
+        matrices = [mesh_matrix(grid(5 + k % 4, 6)) for k in range(40)]
+        with ThreadPoolExecutor(8) as pool:
+            symbolics = list(pool.map(analyze, matrices))
+        assert [symbolic.num_verts for symbolic in symbolics] == [matrix.shape[0] for matrix in matrices]
