@@ -85,7 +85,9 @@ def _(crow_indices, col_indices, positions, leaf_size):
 @torch.library.register_fake(f"{NAMESPACE}::factorize")
 def _(values, index, store_double):
     size = torch.library.get_ctx().new_dynamic_size()
-    return values.new_empty(size, dtype=torch.float64 if store_double else values.dtype), values.new_empty(3, dtype=torch.float64)
+    return values.new_empty(size, dtype=torch.float64 if store_double else values.dtype), values.new_empty(
+        3, dtype=torch.float64
+    )
 
 
 @torch.library.register_fake(f"{NAMESPACE}::solve")

@@ -8,6 +8,8 @@ the factor is laid out plainly, G and P of one supernode after the other, and be
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
@@ -110,7 +112,7 @@ class _Structure:
     def __init__(self, index: Tensor) -> None:
         header = index[:HEADER_SIZE].tolist()
         starts = [*header[SECTION_OFFSETS : SECTION_OFFSETS + ROWS_IN_PARENT + 1], header[SECTION_OFFSETS + ROWS_IN_PARENT]]
-        self.sections = [index[a:b].long() for a, b in zip(starts, starts[1:], strict=False)]
+        self.sections = [index[start:end].long() for start, end in itertools.pairwise(starts)]
         self.rows, self.in_parent = self.sections[ROWS], index[starts[ROWS_IN_PARENT] :][: len(self.sections[ROWS])].long()
         self.first, self.parent = self.sections[FIRST].tolist(), self.sections[PARENT].tolist()
         self.row_start = self.sections[ROW_START].tolist()
@@ -163,7 +165,9 @@ def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor
         front = torch.zeros(n + r, n + r, dtype=torch.float64)
         entries = order[starts[columns.start] : starts[columns.stop]]
         entries = entries[rows[entries] >= columns.start]
-        local = torch.where(rows[entries] < columns.stop, rows[entries] - columns.start, n + torch.searchsorted(below, rows[entries]))
+        local = torch.where(
+            rows[entries] < columns.stop, rows[entries] - columns.start, n + torch.searchsorted(below, rows[entries])
+        )
         front[local, cols[entries] - columns.start] = numbers[entries]
         front[:n, n:] = front[n:, :n].T
         for where, update in updates.pop(node, []):

@@ -191,9 +191,7 @@ struct Single {
         const V zero = {};
         const V sums = sum_lanes<V>(sum[0][c], W > 1 ? sum[W > 1][c] : zero, W > 2 ? sum[W > 2 ? 2 : 0][c] : zero,
                                     W > 3 ? sum[W > 3 ? 3 : 0][c] : zero);
-        T* const to = reinterpret_cast<T*>(x + block * K + c) + first % 8;
-#pragma GCC unroll 4
-        for (int q = 0; q < W; ++q) to[q] += sums[q];
+        add_first<W>(reinterpret_cast<T*>(x + block * K + c) + first % 8, sums);
       }
     }
   };

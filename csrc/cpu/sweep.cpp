@@ -19,8 +19,8 @@ inline void prefetch(const void* address) {
 
 }  // namespace
 
-// Three columns of three, by far the most frequent case: the rows are moved four numbers at a time, the last of which
-// belongs to the next row and is never used.
+// Three columns of three, by far the most frequent case, are moved four numbers at a time: the last belongs to the next row
+// and is never used.
 template <typename T, typename Given>
 bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
   typedef T Row __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T))));
@@ -30,7 +30,7 @@ bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
   T* to = workspace_ + int64_t{begin} * 4;
   Row checks = {};
   for (int32_t row = begin; row < end; ++row, to += 4) {
-    prefetch(rhs_ + old_from_new[std::min(row + kAhead, end - 1)] * int64_t{3});
+    if (row + kAhead < end) prefetch(rhs_ + old_from_new[row + kAhead] * int64_t{3});
     const Given* const from = rhs_ + old_from_new[row] * int64_t{3};
     const GivenRow given = old_from_new[row] < last ? *reinterpret_cast<const GivenRow*>(from)
                                                     : GivenRow{from[0], from[1], from[2], 0};
@@ -42,11 +42,23 @@ bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
 }
 
 template <typename T, typename Given>
+void Sweep<T, Given>::store_positions(int32_t begin, int32_t end) const {
+  const int32_t* const old_from_new = index_[kOldFromNew];
+  const T* from = workspace_ + int64_t{begin} * 4;
+  for (int32_t row = begin; row < end; ++row, from += 4) {
+    if (row + kAhead < end) prefetch(x_ + old_from_new[row + kAhead] * int64_t{3});
+    const Given numbers[3] = {static_cast<Given>(from[0]), static_cast<Given>(from[1]), static_cast<Given>(from[2])};
+    std::memcpy(x_ + old_from_new[row] * int64_t{3}, numbers, sizeof numbers);
+  }
+}
+
+// check: becomes NaN with the first number that is not finite.
+template <typename T, typename Given>
 bool Sweep<T, Given>::load_rhs(int32_t begin, int32_t end) const {
   if (count_ == 3 && num_columns_ == 3) return load_positions(begin, end);
   const int32_t* const old_from_new = index_[kOldFromNew];
   T* to = workspace_ + int64_t{begin} * stride_;
-  T check = 0;  // becomes NaN with the first number that is not finite
+  T check = 0;
   for (int32_t row = begin; row < end; ++row, to += stride_) {
     const Given* const from = rhs_ + old_from_new[row] * num_columns_;
     for (int c = 0; c < count_; ++c) {
@@ -60,16 +72,12 @@ bool Sweep<T, Given>::load_rhs(int32_t begin, int32_t end) const {
 
 template <typename T, typename Given>
 void Sweep<T, Given>::store_x(int32_t begin, int32_t end) const {
+  if (count_ == 3 && num_columns_ == 3) return store_positions(begin, end);
   const int32_t* const old_from_new = index_[kOldFromNew];
   const T* from = workspace_ + int64_t{begin} * stride_;
   for (int32_t row = begin; row < end; ++row, from += stride_) {
-    prefetch(x_ + old_from_new[std::min(row + kAhead, end - 1)] * num_columns_);
     Given* const to = x_ + old_from_new[row] * num_columns_;
-    if (count_ == 3) {
-      for (int c = 0; c < 3; ++c) to[c] = static_cast<Given>(from[c]);
-    } else {
-      for (int c = 0; c < count_; ++c) to[c] = static_cast<Given>(from[c]);
-    }
+    for (int c = 0; c < count_; ++c) to[c] = static_cast<Given>(from[c]);
   }
 }
 

@@ -34,6 +34,7 @@ class Sweep {
   bool load_rhs(int32_t begin, int32_t end) const;
   bool load_positions(int32_t begin, int32_t end) const;
   void store_x(int32_t begin, int32_t end) const;
+  void store_positions(int32_t begin, int32_t end) const;
   void clear(int32_t begin, int32_t count) const;
   template <int kStride>
   void pull(int32_t s) const;

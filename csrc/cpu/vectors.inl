@@ -56,6 +56,20 @@ LARGESTEPS_INLINE V sum_lanes(V a, V b, V c, V d) {
   return abcd + LARGESTEPS_SHUFFLE(abcd, abcd, 4, 5, 6, 7, 0, 1, 2, 3);
 }
 
+// to[0], ..., to[W - 1] += the first lanes.
+template <int W, typename T, typename V>
+LARGESTEPS_INLINE void add_first(T* to, V v) {
+#if LARGESTEPS_HAS_SHUFFLE
+  if (W == 4) {
+    typedef T Half __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T))));
+    *reinterpret_cast<Half*>(to) += __builtin_shufflevector(v, v, 0, 1, 2, 3);
+    return;
+  }
+#endif
+#pragma GCC unroll 4
+  for (int q = 0; q < W; ++q) to[q] += v[q];
+}
+
 template <typename T, int K>
 struct Rows {
   static constexpr int kStride = K == 3 ? 4 : K;

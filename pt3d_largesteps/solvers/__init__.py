@@ -9,15 +9,10 @@
 """
 
 from pt3d_largesteps.solvers.base import Solver, available_solvers, solver_for
-from pt3d_largesteps.solvers.cholesky import (
-    CholeskyFactor,
-    NotPositiveDefiniteError,
-    SymbolicFactor,
-    analyze,
-    factorize,
-)
+from pt3d_largesteps.solvers.cholesky import CholeskyFactor, NotPositiveDefiniteError, factorize
 from pt3d_largesteps.solvers.conjugate_gradient import ConjugateGradientSolver, ConvergenceError
 from pt3d_largesteps.solvers.differentiable import solve
+from pt3d_largesteps.solvers.symbolic import SymbolicFactor, analyze
 
 __all__ = [
     "CholeskyFactor",
