@@ -1,7 +1,7 @@
 """The operators of the sparse Cholesky factorisation, ``torch.ops.pt3d_largesteps``, and all that torch wants of them.
 
     analyze(crow_indices, col_indices, positions, leaf_size) -> index        the structure, one int32 buffer
-    count_entries(index) -> int                                               of L, without the zeros in dense blocks
+    count_entries(index) -> count                                             of L, without the zeros in dense blocks
     factorize(values, index, store_double) -> (factor, breakdown)             the numbers
     solve(values, factor, index, rhs, direction) -> x                         M x = rhs
 
@@ -15,7 +15,10 @@ and the backward pass calls the operator itself, so that every further derivativ
 
 from __future__ import annotations
 
+import re
+
 import torch
+import torch.autograd.forward_ad
 from torch import Tensor
 
 from pt3d_largesteps import reference
@@ -28,7 +31,7 @@ NAMESPACE = "pt3d_largesteps"
 if not is_compiled():
     _library = torch.library.Library(NAMESPACE, "FRAGMENT")
     _library.define("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size) -> Tensor")
-    _library.define("count_entries(Tensor index) -> int")
+    _library.define("count_entries(Tensor index) -> Tensor")
     _library.define("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)")
     _library.define("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor")
     _library.impl("analyze", reference.analyze, "CPU")
@@ -46,15 +49,21 @@ def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None,
         crow_indices, col_indices: (V + 1,) and (nnz,) int64, columns increasing in each row.
         positions: (V, 3) float64, finite, or None: what nested dissection cuts by, if given.
         leaf_size: parts of at most so many vertices are not cut any more.
+
+    Raises:
+        ValueError: a pattern that is not symmetric, not sorted, without a full diagonal, or too large for int32.
     """
     if not is_compiled():
         warn_not_compiled()
-    return _ops.analyze(crow_indices, col_indices, positions, leaf_size)
+    try:
+        return _ops.analyze(crow_indices, col_indices, positions, leaf_size)
+    except RuntimeError as error:
+        raise _as_value_error(error) from None
 
 
 def count_entries(index: Tensor) -> int:
     """Entries of the triangular factor, diagonal included, without the zeros that dense blocks keep."""
-    return _ops.count_entries(index)
+    return int(_ops.count_entries(index))
 
 
 def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor, Tensor]:
@@ -65,21 +74,43 @@ def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor
 def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int = 0) -> Tensor:
     """x (V, k) with M x = rhs (V, k); ``direction`` counts the backward passes, for error messages.
 
+    Differentiable in reverse and in forward mode, also under the transforms of ``torch.func``.
+
     Raises:
-        ValueError: a number of rhs that is NaN or infinite.
+        ValueError: a number of rhs that is NaN or infinite, or a solution that the dtype cannot hold.
     """
+    transformed = not torch.compiler.is_compiling() and _is_transformed()
     try:
+        if transformed:
+            return _Solve.apply(values, factor, index, rhs, direction)
         return _ops.solve(values, factor, index, rhs, direction)
-    except RuntimeError:
-        # The operator knows that there is one; which, and in what, is looked for only now.
-        check_finite("rhs" if direction == 0 else "the gradient of the solution", rhs.detach())
-        raise
+    except RuntimeError as error:
+        if "rhs: expected" not in str(error):
+            raise
+        name = "rhs" if direction == 0 else "the gradient of the solution"
+        if not transformed:  # the operator knows that there is such a number; which, is looked for only now
+            check_finite(name, rhs.detach())
+        raise ValueError(str(_as_value_error(error)).replace("rhs", name, 1)) from None
+
+
+def _as_value_error(error: RuntimeError) -> ValueError:
+    """Without the place in the source that compiled errors begin with."""
+    return ValueError(re.sub(r"^.*?\.cpp:\d+, ", "", str(error)))
+
+
+def _is_transformed() -> bool:
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 @torch.library.register_fake(f"{NAMESPACE}::analyze")
 def _(crow_indices, col_indices, positions, leaf_size):
     size = torch.library.get_ctx().new_dynamic_size(min=HEADER_SIZE)
     return crow_indices.new_empty(size, dtype=torch.int32)
+
+
+@torch.library.register_fake(f"{NAMESPACE}::count_entries")
+def _(index):
+    return index.new_empty((), dtype=torch.int64)
 
 
 @torch.library.register_fake(f"{NAMESPACE}::factorize")
@@ -92,6 +123,8 @@ def _(values, index, store_double):
 
 @torch.library.register_fake(f"{NAMESPACE}::solve")
 def _(values, factor, index, rhs, direction):
+    if not values.device == factor.device == index.device == rhs.device:
+        raise ValueError(f"rhs: expected it on the device of the factor, {factor.device}, got it on {rhs.device}")
     return rhs.new_empty(rhs.shape)
 
 
@@ -122,3 +155,34 @@ def _(info, in_dims, values, factor, index, rhs, direction):
         raise ValueError("vmap: expected one matrix for the whole batch, got a batch of matrices; map over rhs alone")
     rhs = rhs.movedim(in_dims[3], -1)  # (V, k, B): the batch is more columns
     return _ops.solve(values, factor, index, rhs.flatten(1), direction).view(rhs.shape), 2
+
+
+class _Solve(torch.autograd.Function):
+    """The same for forward mode and the transforms of ``torch.func``, which ``register_autograd`` does not serve."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int) -> Tensor:
+        return _ops.solve(values, factor, index, rhs, direction)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _setup_context(ctx, inputs, output)
+        values, factor, index, _, _ = inputs
+        ctx.save_for_forward(values, factor, index, output)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return _backward(ctx, gradient)
+
+    @staticmethod
+    def jvp(ctx, values_tangent, factor_tangent, index_tangent, rhs_tangent, _):
+        """dx = M^-1 (db - dM x)."""
+        values, factor, index, solution = ctx.saved_tensors
+        change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
+        if values_tangent is not None:
+            entries = index[HEADER_SIZE : HEADER_SIZE + 2 * values.shape[0]].view(2, -1)
+            product = values_tangent[:, None] * solution.index_select(0, entries[1])
+            change = change.index_add(0, entries[0], product, alpha=-1)
+        return solve(values, factor, index, change, ctx.direction + 1)

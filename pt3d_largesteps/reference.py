@@ -29,7 +29,12 @@ def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None,
     """See :func:`pt3d_largesteps.ops.analyze`."""
     crow, columns = crow_indices.numpy(), col_indices.numpy()
     size, num_entries = len(crow) - 1, len(columns)
+    if crow[0] != 0 or (np.diff(crow) < 0).any() or crow[-1] != num_entries:
+        raise RuntimeError("matrix: expected crow_indices that increase from 0 to the number of entries")
     rows = np.repeat(np.arange(size), np.diff(crow))
+    inside = num_entries == 0 or (columns.min() >= 0 and columns.max() < size)
+    if not inside or (np.diff(rows * size + columns) <= 0).any():
+        raise RuntimeError(f"matrix: expected increasing columns in [0, {size})")
     graph = csr_matrix((np.ones(num_entries, dtype=np.int8), columns, crow), shape=(size, size))
     if (graph != graph.T).nnz or np.count_nonzero(rows == columns) != size:
         raise RuntimeError("matrix: expected a symmetric pattern with every diagonal entry")
@@ -127,7 +132,7 @@ class _Structure:
             start += n * (n + r)
 
 
-def count_entries(index: Tensor) -> int:
+def count_entries(index: Tensor) -> Tensor:
     """See :func:`pt3d_largesteps.ops.count_entries`.
 
     Source: Davis, "Algorithm 849: A Concise Sparse Cholesky Factorization Package", ACM TOMS 31(4), 2005.
@@ -146,12 +151,14 @@ def count_entries(index: Tensor) -> int:
                 last_row[column] = row
                 count += 1
                 column = parent[column]
-    return count
+    return torch.tensor(count)
 
 
 def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor, Tensor]:
     """See :func:`pt3d_largesteps.ops.factorize`; in float64 throughout, whatever is given and stored."""
     structure = _Structure(index)
+    if len(values) != len(structure.sections[ENTRY_ROWS]):
+        raise RuntimeError(f"values: expected {len(structure.sections[ENTRY_ROWS])} numbers, got {len(values)}")
     new_from_old, numbers = structure.sections[NEW_FROM_OLD], values.double()
     rows, cols = new_from_old[structure.sections[ENTRY_ROWS]], new_from_old[structure.sections[ENTRY_COLUMNS]]
     order = torch.argsort(cols, stable=True)  # the entries by columns of the reordered matrix

@@ -15,11 +15,16 @@ from hypothesis import strategies as st
 from pytorch3d.utils import ico_sphere
 from shapes import grid, ragged, real_mesh, shapes
 
-from pt3d_largesteps import SystemMatrix, compute_matrix
+from pt3d_largesteps import SystemMatrix, compute_matrix, reference
 from pt3d_largesteps.solvers import CholeskyFactor, analyze, factorize
-from pt3d_largesteps.solvers.cholesky import _Kept, _kept
+from pt3d_largesteps.solvers.symbolic import _Kept, _kept
 
 BOTH_DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-10)])
+# Of the matrix, of the stored factor, and how far a solution may be off.
+EVERY_DTYPE = pytest.mark.parametrize(
+    ("dtype", "stored", "tolerance"),
+    [(torch.float32, torch.float32, 2e-5), (torch.float32, torch.float64, 3e-7), (torch.float64, torch.float64, 1e-10)],
+)
 COLUMNS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 24, 27, 33, 192)
 
 
@@ -46,6 +51,17 @@ def backward_error(matrix: SystemMatrix, solution: torch.Tensor, rhs: torch.Tens
         torch.zeros(matrix.shape[0], dtype=torch.float64).index_add(0, matrix.row_indices, matrix.values.double().abs()).max()
     )
     return float((matrix @ solution - rhs).abs().max() / (norm * solution.abs().max() + rhs.abs().max()))
+
+
+def entries_of_the_factor(matrix: SystemMatrix, symbolic) -> int:
+    """Counted by eliminating one vertex after the other, in the order of the solver."""
+    start = int(symbolic.index[reference.SECTION_OFFSETS + reference.OLD_FROM_NEW])
+    order = symbolic.index[start : start + matrix.shape[0]].long()
+    entries = (matrix.to_dense() != 0)[order][:, order]
+    for k in range(len(order)):
+        below = entries[k + 1 :, k].clone()
+        entries[k + 1 :, k + 1 :] |= below[:, None] & below
+    return int(entries.tril().sum())
 
 
 def fan(size: int) -> torch.Tensor:
@@ -88,15 +104,15 @@ GRAPHS = {
 @pytest.mark.parametrize("with_positions", [False, True])
 @pytest.mark.parametrize("laplacian", ["combinatorial", "cotangent"])
 @pytest.mark.parametrize("name", shapes())
-@BOTH_DTYPES
-def test_shapes_against_scipy(name, laplacian, with_positions, dtype, tolerance):
+@EVERY_DTYPE
+def test_shapes_against_scipy(name, laplacian, with_positions, dtype, stored, tolerance):
     lambda_ = 1.0 if name == "degenerate" else 19.0  # degenerate cotangents are as large as 1 / sqrt(eps)
     matrix = mesh_matrix(shapes()[name], dtype, lambda_=lambda_, laplacian=laplacian)
     positions = matrix.positions if with_positions else None
-    factor = factorize(analyze(matrix, positions, reuse=False), matrix)
+    factor = factorize(analyze(matrix, positions, reuse=False), matrix, stored)
     rhs = torch.randn(matrix.shape[0], 3, dtype=dtype)
     solution = factor.solve(rhs)
-    assert (solution.shape, solution.dtype) == (rhs.shape, dtype)
+    assert (solution.shape, solution.dtype, factor.values.dtype) == (rhs.shape, dtype, stored)
     if name != "empty":
         error = (solution.double() - scipy_solve(matrix, rhs)).abs().max()
         assert error <= tolerance * rhs.abs().max() * (100 if name == "degenerate" else 1)
@@ -124,11 +140,11 @@ def test_a_path_of_a_million():
     assert backward_error(matrix, factorize(analyze(matrix), matrix).solve(rhs), rhs) < 1e-13
 
 
-@BOTH_DTYPES
+@EVERY_DTYPE
 @pytest.mark.parametrize("level", [1, 3])
-def test_any_number_of_columns(level, dtype, tolerance):
+def test_any_number_of_columns(level, dtype, stored, tolerance):
     matrix = mesh_matrix(ico_sphere(level), dtype)
-    factor = factorize(analyze(matrix), matrix)
+    factor = factorize(analyze(matrix), matrix, stored)
     rhs = torch.randn(matrix.shape[0], max(COLUMNS), dtype=dtype)
     truth = torch.stack([scipy_solve(matrix, rhs[:, k]) for k in range(max(COLUMNS))], dim=1)
     for k in COLUMNS:
@@ -226,13 +242,14 @@ def test_what_a_factor_says_of_itself(name):
     assert (matrix.nnz + size) // 2 <= symbolic.nnz == factor.nnz <= size * (size + 1) // 2
     assert 1 <= symbolic.levels == factor.levels <= symbolic.num_supernodes <= size
     assert symbolic.nbytes == symbolic.index.nbytes > 4 * matrix.nnz
-    assert factor.nbytes >= factor.nnz * 8
+    assert factor.nbytes >= 8 * symbolic.stored_entries >= 8 * symbolic.nnz
+    assert symbolic.nnz == entries_of_the_factor(matrix, symbolic)
     assert (symbolic.num_verts, symbolic.num_entries, factor.dtype) == (size, matrix.nnz, torch.float64)
     assert all(map(torch.equal, symbolic.pattern(), (matrix.crow_indices, matrix.col_indices)))
     expected = f"SymbolicFactor(num_verts={size}, nnz={factor.nnz}, levels={factor.levels}, num_supernodes="
     assert repr(symbolic) == f"{expected}{symbolic.num_supernodes})"
-    expected = f"CholeskyFactor(num_verts={size}, nnz={factor.nnz}, levels={factor.levels}, dtype=torch.float64, nbytes="
-    assert repr(factor) == f"{expected}{factor.nbytes})"
+    expected = f"CholeskyFactor(num_verts={size}, nnz={factor.nnz}, levels={factor.levels}, dtype=torch.float64,"
+    assert repr(factor) == f"{expected} stored=torch.float64, nbytes={factor.nbytes})"
 
 
 def test_the_fill_is_that_of_a_good_order():
@@ -241,6 +258,23 @@ def test_the_fill_is_that_of_a_good_order():
     minimum_degree = scipy.sparse.linalg.splu(csc, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).L.nnz
     for positions in (None, matrix.positions):
         assert analyze(matrix, positions, reuse=False).nnz < 2 * minimum_degree
+
+
+def test_the_dtype_of_the_stored_factor():
+    for level, expected in ((3, torch.float64), (4, torch.float32)):  # 642 vertices, and 2562
+        matrix = mesh_matrix(ico_sphere(level), torch.float32)
+        factor = factorize(analyze(matrix), matrix)
+        assert (factor.dtype, factor.values.dtype) == (torch.float32, expected)
+        for stored in (torch.float32, torch.float64):
+            factor = factorize(analyze(matrix), matrix, stored)
+            for other in (
+                factor,
+                factor.refactorize(2 * matrix.values),
+                copy.deepcopy(factor),
+                pickle.loads(pickle.dumps(factor)),
+            ):
+                assert (other.dtype, other.values.dtype) == (torch.float32, stored)
+        assert factor.refactorize(matrix.values.double()).dtype == torch.float64
 
 
 class TestRefinement:
@@ -255,7 +289,7 @@ class TestRefinement:
     @pytest.mark.parametrize("lambda_", [1.0, 19.0, 999.0, 9999.0])
     def test_a_step_leaves_an_error_of_rounding(self, lambda_):
         matrix = mesh_matrix(ico_sphere(4), torch.float32, lambda_=lambda_)
-        factor = factorize(analyze(matrix), matrix)
+        factor = factorize(analyze(matrix), matrix, torch.float32)
         rhs = torch.randn(matrix.shape[0], 3) + 1
         truth = scipy_solve(matrix, rhs)
         plain, refined, twice = (

@@ -5,12 +5,14 @@ import pickle
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
 
+import pt3d_largesteps
 from pt3d_largesteps import LargeSteps, SystemMatrix, compute_matrix
 from pt3d_largesteps.solvers import NotPositiveDefiniteError, analyze, factorize
 
@@ -66,7 +68,7 @@ class TestNotPositiveDefinite:
 
     def test_two_by_two(self):
         matrix = SystemMatrix.from_sparse(torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
-        message = r"got the pivot -3 \(the diagonal entry is 1\) at vertex [01]; the likely cause: there are negative weights"
+        message = r"got the pivot -3 \(the diagonal entry is 1\) at vertex [01]; the likely cause: negative weights"
         with pytest.raises(NotPositiveDefiniteError, match=message):
             factorize(analyze(matrix), matrix)
 
@@ -82,7 +84,7 @@ class TestNotPositiveDefinite:
         matrix = SystemMatrix.from_edges(edges, weights, 4, lambda_=100.0)
         factorize(analyze(matrix), matrix)  # not every negative weight does harm
         matrix = SystemMatrix.from_edges(edges, torch.where(weights < 0, -1.5, weights), 4, lambda_=100.0)
-        with pytest.raises(NotPositiveDefiniteError, match="there are negative weights at this vertex") as caught:
+        with pytest.raises(NotPositiveDefiniteError, match="negative weights at this vertex") as caught:
             factorize(analyze(matrix), matrix)
         assert caught.value.vertex in (0, 2)
 
@@ -176,9 +178,7 @@ class TestArguments:
             factor.solve(torch.zeros(42), refine=refine)
 
     def test_solution_of_another_shape(self, factor):
-        with pytest.raises(
-            ValueError, match=r"solution: expected the shape of rhs, \(42, 3\), got a tensor of shape \(42, 2\)"
-        ):
+        with pytest.raises(ValueError, match=r"solution: expected the shape of rhs, \(42, 3\), got .* \(42, 2\)"):
             factor.residual(torch.zeros(42, 3), torch.zeros(42, 2))
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.complex64])
@@ -186,22 +186,20 @@ class TestArguments:
         for make in (factor.refactorize, lambda values: factorize(factor.symbolic, values)):
             with pytest.raises(TypeError, match="matrix: Cholesky factorisations expect float32 or float64, got"):
                 make(matrix.values.to(dtype))
-        with pytest.raises(TypeError, match="float32 or .*float64"):
+        with pytest.raises(TypeError, match=r"float32 or .*float64"):
             factor.to(dtype)
-        with pytest.raises(TypeError, match="dtype: expected torch.float64, or torch.float32 for a float32 matrix, got"):
+        with pytest.raises(TypeError, match=r"dtype: expected torch.float64, or torch.float32 for a float32 matrix, got"):
             factorize(factor.symbolic, matrix, dtype)
 
     def test_a_factor_of_fewer_digits_than_the_matrix(self, matrix):
-        with pytest.raises(TypeError, match="dtype: expected torch.float64, or torch.float32 for a float32 matrix, got"):
+        with pytest.raises(TypeError, match=r"dtype: expected torch.float64, or torch.float32 for a float32 matrix, got"):
             factorize(analyze(matrix), matrix.values.double(), torch.float32)
 
     def test_to_a_device(self, factor):
-        with pytest.raises(TypeError, match="dtype: expected torch.float32 or torch.float64 .*, got str 'cuda'"):
+        with pytest.raises(TypeError, match=r"dtype: expected torch.float32 or torch.float64 .*, got str 'cuda'"):
             factor.to("cuda")
 
-    @pytest.mark.parametrize(
-        "values", [torch.zeros(281), torch.zeros(283), torch.zeros(282, 1), torch.tensor(1.0), [1.0] * 282]
-    )
+    @pytest.mark.parametrize("values", [torch.zeros(281), torch.zeros(283), torch.zeros(282, 1), [1.0] * 282])
     def test_values_of_another_shape(self, factor, values):
         with pytest.raises(ValueError, match=r"values: expected a tensor of shape \(282,\), one number per entry .*, got"):
             factorize(factor.symbolic, values)
@@ -210,15 +208,13 @@ class TestArguments:
         away = SystemMatrix(*(t.to("meta") for t in (matrix.crow_indices, matrix.col_indices, matrix.values)))
         with pytest.raises(ValueError, match="matrix: expected it on the CPU, got it on meta"):
             analyze(away)
-        with pytest.raises(ValueError, match="values: expected a tensor on the CPU, got .* on meta"):
+        with pytest.raises(ValueError, match=r"values: expected a tensor on the CPU, got .* on meta"):
             factorize(analyze(matrix), away.values)
 
     def test_another_pattern_with_as_many_entries(self):
         star, line = torch.tensor([[0, 1], [0, 2], [0, 3]]), torch.tensor([[0, 1], [1, 2], [2, 3]])
         symbolic = analyze(SystemMatrix.from_edges(star, torch.ones(3), 4))
-        with pytest.raises(
-            ValueError, match="matrix: expected the pattern that was analysed, 4 rows and 10 entries, got another"
-        ):
+        with pytest.raises(ValueError, match="matrix: expected the pattern that was analysed, 4 rows and 10 entries, got"):
             factorize(symbolic, SystemMatrix.from_edges(line, torch.ones(3), 4))
 
     @pytest.mark.parametrize("positions", [torch.zeros(41, 3), torch.zeros(42, 2), torch.zeros(42), [[0.0] * 3] * 42])
@@ -338,9 +334,7 @@ class TestOperatorsCalledDirectly:
         with pytest.raises(RuntimeError, match=f"{name}: expected"):
             OPS.solve(*{**given, name: spoil(given[name])}.values(), 0)
 
-    @pytest.mark.parametrize(
-        "spoil", [lambda v: v[:-1], lambda v: v.half(), lambda v: v.view(1, -1), lambda v: v.repeat(2)[::2]]
-    )
+    @pytest.mark.parametrize("spoil", [lambda v: v[:-1], lambda v: v.half(), lambda v: v[None], lambda v: v.repeat(2)[::2]])
     def test_factorize(self, factor, spoil):
         with pytest.raises(RuntimeError, match="values: expected"):
             OPS.factorize(spoil(factor.matrix_values), factor.symbolic.index, True)
@@ -354,13 +348,15 @@ class TestOperatorsCalledDirectly:
             assert float(OPS.factorize(values, factor.symbolic.index, True)[1][0]) >= 0, (i, j)
 
     @pytest.mark.skipif(sys.platform != "linux", reason="protects a page by mprotect")
-    @pytest.mark.xfail(strict=True, reason="crow_indices are followed before they are compared with the number of entries")
     def test_nothing_is_read_behind_the_entries(self):
-        assert subprocess.run([sys.executable, "-c", ENTRIES_BEFORE_A_WALL], check=False).returncode == 0
+        library = next(Path(pt3d_largesteps.__file__).parent.glob("_C*.so"))
+        command = [sys.executable, "-c", ENTRIES_BEFORE_A_WALL, library]
+        assert subprocess.run(command, check=False).returncode == 0
 
 
 ENTRIES_BEFORE_A_WALL = """
-import ctypes, mmap, numpy, torch, pt3d_largesteps
+import ctypes, mmap, sys, numpy, torch
+torch.ops.load_library(sys.argv[1])
 page = mmap.PAGESIZE
 memory = numpy.frombuffer(mmap.mmap(-1, 2 * page), dtype=numpy.int64)
 number = page // 8

@@ -51,7 +51,7 @@ def test_optional_packages_are_imported_only_where_they_are_used():
         "print(pt3d_largesteps.available_solvers(), pt3d_largesteps.LargeSteps(ico_sphere(1))().verts_packed().shape)\n"
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "['conjugate_gradient'] torch.Size([42, 3])\n"
+    assert result.stdout == "['cholesky', 'conjugate_gradient'] torch.Size([42, 3])\n"
 
 
 def test_quiet():

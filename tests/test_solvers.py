@@ -20,6 +20,7 @@ from shapes import ragged, real_mesh, shapes, with_isolated_vertices
 from pt3d_largesteps import SystemMatrix, available_solvers, compute_matrix
 from pt3d_largesteps.laplacian import laplacian_from_edges
 from pt3d_largesteps.solvers import ConjugateGradientSolver, ConvergenceError, solve, solver_for
+from pt3d_largesteps.solvers.cholesky import CholeskySolver
 
 EVERY_SOLVER = pytest.mark.parametrize("solver", available_solvers())
 
@@ -342,8 +343,10 @@ class TestErrors:
             solve(matrix, torch.zeros(12, 3, dtype=torch.float16), solver)
 
     def test_an_unknown_solver(self):
-        with pytest.raises(ValueError, match=r"solver: expected one of \['auto', 'cholespy', 'conjugate_gradient'\]"):
-            solve(compute_matrix(ico_sphere(0)), torch.zeros(12, 3), "cholesky")
+        with pytest.raises(
+            ValueError, match=r"solver: expected one of \['auto', 'cholesky', 'cholespy', 'conjugate_gradient'\]"
+        ):
+            solve(compute_matrix(ico_sphere(0)), torch.zeros(12, 3), "lu")
 
     def test_cholespy_that_is_not_installed(self, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "cholespy", None)
@@ -353,5 +356,5 @@ class TestErrors:
     def test_auto_without_cholespy(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         matrix = compute_matrix(ragged())
-        assert available_solvers() == ["conjugate_gradient"]
-        assert isinstance(solver_for(matrix, "auto"), ConjugateGradientSolver)
+        assert available_solvers() == ["cholesky", "conjugate_gradient"]
+        assert isinstance(solver_for(matrix, "auto"), CholeskySolver)

@@ -78,7 +78,12 @@ largesteps::IndexView view_of(const Tensor& index) {
   return {data};
 }
 
-int64_t count_entries(const Tensor& index) { return largesteps::count_factor_entries(view_of(index)); }
+Tensor count_entries(const Tensor& index) {
+  const largesteps::IndexView view = view_of(index);
+  Tensor count = torch::stable::new_empty(index, {}, ScalarType::Long);
+  *static_cast<int64_t*>(count.mutable_data_ptr()) = largesteps::count_factor_entries(view);
+  return count;
+}
 
 bool is_double(const Tensor& tensor, const char* name) {
   const bool result = tensor.scalar_type() == ScalarType::Double;
@@ -140,19 +145,21 @@ Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, co
   check(stored_is_double || !given_is_double, "factor", "float64, as the matrix");
   const Tensor contiguous = rhs.is_contiguous() ? rhs : torch::stable::contiguous(rhs);
   Tensor x = torch::stable::new_empty(rhs, {rhs.size(0), rhs.size(1)});
-  bool is_finite = true;
+  auto status = largesteps::SolveStatus::kSolved;
   std::string error;
   with_types(stored_is_double, given_is_double, [&](auto stored, auto given) {
     try {
-      is_finite = largesteps::solve(view, static_cast<const decltype(stored)*>(factor.const_data_ptr()),
-                                    static_cast<const decltype(given)*>(contiguous.const_data_ptr()),
-                                    static_cast<decltype(given)*>(x.mutable_data_ptr()), rhs.size(1), num_threads());
+      status = largesteps::solve(view, static_cast<const decltype(stored)*>(factor.const_data_ptr()),
+                                 static_cast<const decltype(given)*>(contiguous.const_data_ptr()),
+                                 static_cast<decltype(given)*>(x.mutable_data_ptr()), rhs.size(1), num_threads());
     } catch (const std::exception& exception) {
       error = exception.what();
     }
   });
   STD_TORCH_CHECK(error.empty(), "solve: ", error);
-  STD_TORCH_CHECK(is_finite, "rhs: expected finite numbers, got NaN or infinity");
+  STD_TORCH_CHECK(status != largesteps::SolveStatus::kRhsNotFinite, "rhs: expected finite numbers, got NaN or infinity");
+  STD_TORCH_CHECK(status == largesteps::SolveStatus::kSolved,
+                  "rhs: expected numbers whose solution the dtype can hold, got an overflow");
   return x;
 }
 
@@ -160,7 +167,7 @@ Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, co
 
 STABLE_TORCH_LIBRARY(pt3d_largesteps, library) {
   library.def("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size) -> Tensor");
-  library.def("count_entries(Tensor index) -> int");
+  library.def("count_entries(Tensor index) -> Tensor");
   library.def("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)");
   library.def("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor");
 }

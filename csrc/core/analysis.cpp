@@ -27,7 +27,9 @@ Graph make_graph(int64_t num_verts, const int64_t* crow, const int64_t* columns)
   graph.neighbours.reserve(static_cast<size_t>(crow[num_verts]));
   graph.offsets.push_back(0);
   for (int64_t row = 0; row < num_verts; ++row) {
-    if (crow[row + 1] < crow[row]) refuse("expected crow_indices to increase, at row " + std::to_string(row));
+    if (crow[row + 1] < crow[row] || crow[row + 1] > crow[num_verts]) {
+      refuse("expected crow_indices to increase, at row " + std::to_string(row));
+    }
     bool has_diagonal = false;
     for (int64_t k = crow[row]; k < crow[row + 1]; ++k) {
       const int64_t column = columns[k];

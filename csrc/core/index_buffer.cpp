@@ -1,5 +1,7 @@
 #include "index_buffer.h"
 
+#include <utility>
+
 namespace largesteps {
 
 bool looks_valid(const int32_t* data, int64_t size) {
@@ -10,8 +12,23 @@ bool looks_valid(const int32_t* data, int64_t size) {
     if (start < previous || start > size) return false;
     previous = start;
   }
-  return data[kNumVerts] >= 0 && data[kNumEntries] >= 0 && data[kFactorBlocks] >= 0 &&
-         data[kSectionOffsets + kEntryColumns] - data[kSectionOffsets + kEntryRows] == data[kNumEntries];
+  const auto length = [&](Section section) {
+    const int64_t end = section + 1 < kNumSections ? data[kSectionOffsets + section + 1] : size;
+    return end - data[kSectionOffsets + section];
+  };
+  const int64_t verts = data[kNumVerts], entries = data[kNumEntries], supernodes = data[kNumSupernodes];
+  const int64_t nodes = data[kNumNodes], groups = data[kNumGroups];
+  const std::pair<Section, int64_t> lengths[] = {
+      {kEntryRows, entries},     {kEntryColumns, entries}, {kCrow, verts + 1},           {kOldFromNew, verts},
+      {kNewFromOld, verts},      {kFirst, supernodes + 1}, {kParent, supernodes},        {kSubtree, supernodes},
+      {kRowStart, supernodes + 1}, {kRowsInParent, length(kRows)}, {kNodeGroups, nodes + 1}, {kNodeRootStart, nodes + 1},
+      {kRootParents, length(kNodeRoots)}, {kNodeChildStart, nodes + 1}, {kChildNodes, length(kNodeChildren)},
+      {kSlots, supernodes},      {kGroupColumns, groups},  {kGroupRows, groups},         {kGroupG, groups},
+      {kGroupP, groups},         {kGroupIndices, groups},  {kGroupMemberStart, groups + 1}};
+  for (const auto& [section, expected] : lengths) {
+    if (length(section) != expected) return false;
+  }
+  return data[kFactorBlocks] >= 0 && data[kNumTasks] >= 0 && data[kNumTasks] <= nodes && data[kWorkspaceRows] >= verts;
 }
 
 }  // namespace largesteps

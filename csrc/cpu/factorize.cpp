@@ -141,8 +141,7 @@ class Factorization {
     return true;
   }
 
-  // Of several breakdowns the first in the order of elimination, whichever thread comes first: all tasks, and all
-  // supernodes of a level, are tried.
+  // Whichever thread comes first, the same one is kept: all tasks, and all supernodes of a level, are tried.
   void report(int32_t vertex, double pivot, double diagonal) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const int32_t* const position = index_[kNewFromOld];

@@ -12,7 +12,8 @@
 
 namespace largesteps {
 
-// Of the first pivot that is not positive, or not so beyond rounding.
+// Of a pivot that is not positive, or not so beyond rounding: of several the first in the order of elimination among those
+// of the lowest level that has any.
 struct Breakdown {
   int32_t vertex = -1;  // in the order of the matrix; -1: there was none
   double pivot = 0;

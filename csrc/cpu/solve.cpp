@@ -38,6 +38,12 @@ T* scratch(const IndexView& index, int num_columns) {
   return thread_buffer<T>(1, scratch_size(index[kMaxFront], index[kMaxFront], num_columns));
 }
 
+// A right-hand side that is not finite overflows too, and is the better thing to report.
+void note_overflow(std::atomic<SolveStatus>& status) {
+  SolveStatus expected = SolveStatus::kSolved;
+  status.compare_exchange_strong(expected, SolveStatus::kOverflow);
+}
+
 // Both sweeps, by as many threads as come. A node is begun when those it waits for are done: in the forward sweep the
 // nodes below it, in the backward sweep those above.
 template <typename T, typename Given>
@@ -77,7 +83,7 @@ class SharedSweep : public SharedWork {
     }
   }
 
-  bool is_finite() const { return is_finite_.load(); }
+  SolveStatus status() const { return status_.load(); }
 
  private:
   // Steps are the nodes in the forward sweep and, num_nodes further, in the backward sweep.
@@ -102,14 +108,14 @@ class SharedSweep : public SharedWork {
     const int32_t num_nodes = index_[kNumNodes];
     T* const memory = scratch<T>(index_, num_columns_);
     if (step < num_nodes) {
-      if (!sweep_.forward(step, memory)) is_finite_.store(false);
+      if (!sweep_.forward(step, memory)) status_.store(SolveStatus::kRhsNotFinite);
       for (int32_t k = index_[kNodeRootStart][step]; k < index_[kNodeRootStart][step + 1]; ++k) {
         if (index_[kRootParents][k] >= 0) finish_one(index_[kRootParents][k]);
       }
       finish_one(num_nodes + step);
     } else {
       const int32_t node = step - num_nodes;
-      sweep_.backward(node, memory);
+      if (!sweep_.backward(node, memory)) note_overflow(status_);
       for (int32_t k = index_[kNodeChildStart][node]; k < index_[kNodeChildStart][node + 1]; ++k) {
         finish_one(num_nodes + index_[kChildNodes][k]);
       }
@@ -124,16 +130,17 @@ class SharedSweep : public SharedWork {
   std::atomic<int32_t> num_ready_hint_{1};
   std::mutex mutex_;
   std::vector<int32_t> ready_;
-  std::atomic<bool> is_finite_{true};
+  std::atomic<SolveStatus> status_{SolveStatus::kSolved};
 };
 
 template <typename T, typename Given>
-bool sweep_alone(const IndexView& index, const Sweep<T, Given>& sweep, int num_columns) {
+SolveStatus sweep_alone(const IndexView& index, const Sweep<T, Given>& sweep, int num_columns) {
   T* const memory = scratch<T>(index, num_columns);
   bool is_finite = true;
   for (int32_t node = 0; node < index[kNumNodes]; ++node) is_finite &= sweep.forward(node, memory);
-  for (int32_t node = index[kNumNodes] - 1; node >= 0; --node) sweep.backward(node, memory);
-  return is_finite;
+  if (!is_finite) return SolveStatus::kRhsNotFinite;
+  for (int32_t node = index[kNumNodes] - 1; node >= 0; --node) is_finite &= sweep.backward(node, memory);
+  return is_finite ? SolveStatus::kSolved : SolveStatus::kOverflow;
 }
 
 // Columns that are solved together.
@@ -158,30 +165,33 @@ std::vector<Chunk> cut(int64_t num_columns) {
 }  // namespace
 
 template <typename T, typename Given>
-bool solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads) {
+SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads) {
   const std::vector<Chunk> chunks = cut(num_columns);
   if (index[kNumVerts] < kLeastSharedVerts || index[kNumNodes] < 2) num_threads = 1;
   // Enough pieces for everybody: each thread does whole ones. Else all do each of them together.
   const bool by_chunks = static_cast<int64_t>(chunks.size()) >= num_threads;
-  std::atomic<bool> is_finite{true};
+  std::atomic<SolveStatus> status{SolveStatus::kSolved};
   parallel_for(static_cast<int64_t>(chunks.size()), by_chunks ? num_threads : 1, [&](int64_t k) {
     const Chunk& chunk = chunks[static_cast<size_t>(k)];
     const int width = kColumnCounts[chunk.column_count];
     T* const workspace = thread_buffer<T>(0, int64_t{index[kWorkspaceRows]} * workspace_stride(width));
     const Sweep<T, Given> sweep(index, factor, rhs, x, num_columns, chunk.first, chunk.count, chunk.column_count, workspace);
+    SolveStatus of_chunk = SolveStatus::kSolved;
     if (by_chunks || num_threads == 1) {
-      if (!sweep_alone(index, sweep, width)) is_finite = false;
+      of_chunk = sweep_alone(index, sweep, width);
     } else {
       const auto shared = std::make_shared<SharedSweep<T, Given>>(index, sweep, width);
       work_together(shared, num_threads);
-      if (!shared->is_finite()) is_finite = false;
+      of_chunk = shared->status();
     }
+    if (of_chunk == SolveStatus::kRhsNotFinite) status = of_chunk;
+    if (of_chunk == SolveStatus::kOverflow) note_overflow(status);
   });
-  return is_finite;
+  return status;
 }
 
-template bool solve<float, float>(const IndexView&, const float*, const float*, float*, int64_t, int);
-template bool solve<double, float>(const IndexView&, const double*, const float*, float*, int64_t, int);
-template bool solve<double, double>(const IndexView&, const double*, const double*, double*, int64_t, int);
+template SolveStatus solve<float, float>(const IndexView&, const float*, const float*, float*, int64_t, int);
+template SolveStatus solve<double, float>(const IndexView&, const double*, const float*, float*, int64_t, int);
+template SolveStatus solve<double, double>(const IndexView&, const double*, const double*, double*, int64_t, int);
 
 }  // namespace largesteps

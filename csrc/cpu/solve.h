@@ -8,9 +8,11 @@
 namespace largesteps {
 
 // x = M^-1 rhs for rhs and x (num_verts, num_columns), row by row, in the order of the matrix; they may be the same array.
-// The arithmetic is that of the stored factor. The same bits for every number of threads. False where a number of rhs is NaN
-// or infinite; x holds nothing useful then.
+// The arithmetic is that of the stored factor. The same bits for every number of threads. Unless kSolved comes back, x holds
+// nothing useful.
+enum class SolveStatus { kSolved, kRhsNotFinite, kOverflow };
+
 template <typename T, typename Given>
-bool solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads);
+SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads);
 
 }  // namespace largesteps

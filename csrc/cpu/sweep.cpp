@@ -42,14 +42,17 @@ bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
 }
 
 template <typename T, typename Given>
-void Sweep<T, Given>::store_positions(int32_t begin, int32_t end) const {
+bool Sweep<T, Given>::store_positions(int32_t begin, int32_t end) const {
   const int32_t* const old_from_new = index_[kOldFromNew];
   const T* from = workspace_ + int64_t{begin} * 4;
+  Given checks[3] = {};
   for (int32_t row = begin; row < end; ++row, from += 4) {
     if (row + kAhead < end) prefetch(x_ + old_from_new[row + kAhead] * int64_t{3});
     const Given numbers[3] = {static_cast<Given>(from[0]), static_cast<Given>(from[1]), static_cast<Given>(from[2])};
+    for (int c = 0; c < 3; ++c) checks[c] += 0 * numbers[c];
     std::memcpy(x_ + old_from_new[row] * int64_t{3}, numbers, sizeof numbers);
   }
+  return checks[0] + checks[1] + checks[2] == 0;
 }
 
 // check: becomes NaN with the first number that is not finite.
@@ -71,14 +74,19 @@ bool Sweep<T, Given>::load_rhs(int32_t begin, int32_t end) const {
 }
 
 template <typename T, typename Given>
-void Sweep<T, Given>::store_x(int32_t begin, int32_t end) const {
+bool Sweep<T, Given>::store_x(int32_t begin, int32_t end) const {
   if (count_ == 3 && num_columns_ == 3) return store_positions(begin, end);
   const int32_t* const old_from_new = index_[kOldFromNew];
   const T* from = workspace_ + int64_t{begin} * stride_;
+  Given check = 0;
   for (int32_t row = begin; row < end; ++row, from += stride_) {
     Given* const to = x_ + old_from_new[row] * num_columns_;
-    for (int c = 0; c < count_; ++c) to[c] = static_cast<Given>(from[c]);
+    for (int c = 0; c < count_; ++c) {
+      to[c] = static_cast<Given>(from[c]);
+      check += 0 * to[c];
+    }
   }
+  return check == 0;
 }
 
 template <typename T, typename Given>
@@ -154,14 +162,13 @@ bool Sweep<T, Given>::forward(int32_t node, T* scratch) const {
 }
 
 template <typename T, typename Given>
-void Sweep<T, Given>::backward(int32_t node, T* scratch) const {
+bool Sweep<T, Given>::backward(int32_t node, T* scratch) const {
   const int32_t begin = index_[kNodeRootStart][node], end = index_[kNodeRootStart][node + 1];
   if (node >= index_[kNumTasks]) {
     const int32_t root = index_[kNodeRoots][begin], group = index_[kNodeGroups][node];
     const int64_t list = round_up(index_.num_columns(root)) + round_up(index_.num_rows(root));
     sweep_group(group, false, index_[kIndices] + index_[kGroupIndices][group] + list, scratch);
-    store_x(index_[kFirst][root], index_[kFirst][root + 1]);
-    return;
+    return store_x(index_[kFirst][root], index_[kFirst][root + 1]);
   }
   for (int32_t k = begin; k < end; ++k) {
     LARGESTEPS_WITH_STRIDE(fill_slots, index_[kNodeRoots][k])
@@ -169,10 +176,12 @@ void Sweep<T, Given>::backward(int32_t node, T* scratch) const {
   for (int32_t group = index_[kNodeGroups][node + 1] - 1; group >= index_[kNodeGroups][node]; --group) {
     sweep_group(group, false, index_[kIndices] + index_[kGroupIndices][group], scratch);
   }
+  bool is_finite = true;
   for (int32_t k = begin; k < end; ++k) {
     const int32_t root = index_[kNodeRoots][k];
-    store_x(index_[kFirst][index_[kSubtree][root]], index_[kFirst][root + 1]);
+    is_finite &= store_x(index_[kFirst][index_[kSubtree][root]], index_[kFirst][root + 1]);
   }
+  return is_finite;
 }
 
 template class Sweep<float, float>;

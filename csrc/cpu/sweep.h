@@ -27,14 +27,14 @@ class Sweep {
 
   // Of a node whose children are done; false where the right-hand side is not finite there.
   bool forward(int32_t node, T* scratch) const;
-  // Of a node whose parents are done.
-  void backward(int32_t node, T* scratch) const;
+  // Of a node whose parents are done; false where the solution is not finite.
+  bool backward(int32_t node, T* scratch) const;
 
  private:
   bool load_rhs(int32_t begin, int32_t end) const;
   bool load_positions(int32_t begin, int32_t end) const;
-  void store_x(int32_t begin, int32_t end) const;
-  void store_positions(int32_t begin, int32_t end) const;
+  bool store_x(int32_t begin, int32_t end) const;
+  bool store_positions(int32_t begin, int32_t end) const;
   void clear(int32_t begin, int32_t count) const;
   template <int kStride>
   void pull(int32_t s) const;

@@ -115,9 +115,9 @@ inline System make_scattered() {
   Edges edges;
   Positions all_positions;
   int32_t num_verts = 0;
-  for (const int32_t across : {45, 40, 5, 3}) {
+  for (const int32_t across : {30, 25, 5, 3}) {
     Positions positions;
-    const Graph part = torus(50, across, positions);
+    const Graph part = torus(40, across, positions);
     for (int32_t row = 0; row < part.num_verts; ++row) {
       for (int32_t k = part.offsets[static_cast<size_t>(row)]; k < part.offsets[static_cast<size_t>(row) + 1]; ++k) {
         edges.emplace_back(num_verts + row, num_verts + part.neighbours[static_cast<size_t>(k)]);

@@ -27,6 +27,7 @@ class IndexChecker {
     if (num_failures == failures_before) check_entries();
     if (num_failures == failures_before) check_nodes();
     if (num_failures == failures_before) check_groups();
+    if (num_failures == failures_before && system_.num_verts <= 300) check_count();
     return num_failures == failures_before;
   }
 
@@ -136,18 +137,33 @@ class IndexChecker {
   // Every supernode belongs to one node, whose children come before it; no two have slots in common.
   void check_nodes() {
     std::vector<int32_t> node_of(static_cast<size_t>(index_[kNumSupernodes]), -1);
-    std::vector<char> taken(static_cast<size_t>(index_[kWorkspaceRows]), 0);
+    std::vector<int32_t> owner(static_cast<size_t>(index_[kWorkspaceRows]), -1);  // the node of each row
+    const auto own = [&](int32_t begin, int32_t end, int32_t node) {
+      for (int32_t row = begin; row < end; ++row) {
+        CHECK(owner[static_cast<size_t>(row)] == -1);
+        owner[static_cast<size_t>(row)] = node;
+      }
+    };
     for (int32_t node = 0; node < index_[kNumNodes]; ++node) {
+      own(index_[kWorkspaceRows] - index_[kNumNodes] + node, index_[kWorkspaceRows] - index_[kNumNodes] + node + 1, node);
       for (int32_t k = index_[kNodeRootStart][node]; k < index_[kNodeRootStart][node + 1]; ++k) {
         const int32_t root = index_[kNodeRoots][k], begin = node < index_[kNumTasks] ? index_[kSubtree][root] : root;
         for (int32_t s = begin; s <= root; ++s) {
           CHECK(node_of[static_cast<size_t>(s)] == -1);
           node_of[static_cast<size_t>(s)] = node;
+          own(index_[kFirst][s], index_[kFirst][s + 1], node);
         }
         const int32_t slots = index_[kSlots][root], end = slots + index_.num_rows(root);
         CHECK(slots >= index_[kNumVerts] && end <= index_[kWorkspaceRows] - index_[kNumNodes]);
-        for (int32_t slot = slots; slot < end; ++slot) CHECK(taken[static_cast<size_t>(slot)]++ == 0);
+        own(slots, end, node);
       }
+      // It works on rows of its own, so that nodes can be visited at the same time; only the last of the two lists of
+      // an upper supernode names rows of others.
+      const int32_t begin = index_[kNodeGroups][node], end = index_[kNodeGroups][node + 1];
+      const int32_t from = begin < index_[kNumGroups] ? index_[kGroupIndices][begin] : size_of(kIndices);
+      int32_t to = end < index_[kNumGroups] ? index_[kGroupIndices][end] : size_of(kIndices);
+      if (node >= index_[kNumTasks]) to = from + (to - from) / 2;
+      for (int32_t k = from; k < to; ++k) CHECK(owner[static_cast<size_t>(index_[kIndices][k])] == node);
     }
     CHECK(std::count(node_of.begin(), node_of.end(), -1) == 0);
     for (int32_t node = 0; node < index_[kNumNodes]; ++node) {
@@ -189,6 +205,25 @@ class IndexChecker {
       CHECK(index_[kGroupIndices][group] + list == next);
     }
     CHECK(std::count(is_member.begin(), is_member.end(), 0) == 0 && std::count(taken.begin(), taken.end(), 0) == 0);
+  }
+
+  // Against an elimination with a dense pattern.
+  void check_count() {
+    const auto size = static_cast<size_t>(system_.num_verts);
+    std::vector<std::vector<char>> filled(size, std::vector<char>(size, 0));
+    for (int32_t k = 0; k < index_[kNumEntries]; ++k) {
+      const int32_t row = index_[kNewFromOld][index_[kEntryRows][k]], column = index_[kNewFromOld][index_[kEntryColumns][k]];
+      filled[static_cast<size_t>(row)][static_cast<size_t>(column)] = 1;
+    }
+    int64_t count = 0;
+    for (size_t pivot = 0; pivot < size; ++pivot) {
+      for (size_t row = pivot; row < size; ++row) {
+        if (!filled[row][pivot]) continue;
+        ++count;
+        for (size_t column = pivot + 1; column < size; ++column) filled[row][column] |= filled[pivot][column];
+      }
+    }
+    CHECK(count_factor_entries(index_) == count && count <= index_.factor_entries());
   }
 
   const System& system_;

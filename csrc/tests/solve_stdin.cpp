@@ -25,7 +25,7 @@ constexpr int64_t kSolved = -1, kRefused = -2;
 template <typename T>
 bool read(std::vector<T>& numbers, int64_t size) {
   numbers = std::vector<T>(static_cast<size_t>(size));
-  return std::fread(numbers.data(), sizeof(T), numbers.size(), stdin) == numbers.size();
+  return size == 0 || std::fread(numbers.data(), sizeof(T), numbers.size(), stdin) == numbers.size();
 }
 
 void write_status(int64_t status) { std::fwrite(&status, sizeof status, 1, stdout); }
@@ -38,10 +38,11 @@ void answer(const IndexView& index, const std::vector<double>& values, const std
   std::vector<Given> x(b.size());
   const Breakdown breakdown = factorize(index, matrix.data(), factor.data(), num_threads);
   if (breakdown.vertex >= 0) return write_status(breakdown.vertex);
-  if (!solve(index, factor.data(), b.data(), x.data(), num_columns, num_threads)) return write_status(kRefused);
+  const SolveStatus status = solve(index, factor.data(), b.data(), x.data(), num_columns, num_threads);
+  if (status != SolveStatus::kSolved) return write_status(kRefused);
   write_status(kSolved);
   const std::vector<double> numbers(x.begin(), x.end());
-  std::fwrite(numbers.data(), sizeof(double), numbers.size(), stdout);
+  if (!numbers.empty()) std::fwrite(numbers.data(), sizeof(double), numbers.size(), stdout);
 }
 
 }  // namespace

@@ -112,7 +112,8 @@ class CholeskyFactor:
 
     def refactorize(self, values: Tensor) -> CholeskyFactor:
         """The factor of another matrix with the same pattern, without a new analysis; see :func:`factorize`."""
-        return factorize(self.symbolic, values, self.values.dtype if values.dtype == self.dtype else None)
+        same_dtype = isinstance(values, Tensor | SystemMatrix) and values.dtype == self.dtype
+        return factorize(self.symbolic, values, self.values.dtype if same_dtype else None)
 
     def to(self, dtype: torch.dtype) -> CholeskyFactor:
         """The factor of the same matrix in float32 or float64, factorised again."""
@@ -126,6 +127,8 @@ class CholeskyFactor:
             raise ValueError(f"{name}: expected a tensor of shape ({size},) or ({size}, k), got {describe(rhs)}")
         if rhs.dtype != self.dtype:
             raise TypeError(f"{name}: expected {self.dtype}, the dtype of the matrix, got {describe(rhs)}")
+        if rhs.layout != torch.strided:
+            raise TypeError(f"{name}: expected a dense tensor, got one of layout {rhs.layout}")
         if rhs.device != self.values.device:
             raise ValueError(f"{name}: expected it on {self.values.device}, as the factor, got {describe(rhs)}")
 
@@ -178,12 +181,17 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
         dtype = torch.float64 if symbolic.num_verts < ALWAYS_DOUBLE_BELOW else values.dtype
     if dtype != torch.float64 and (dtype != torch.float32 or values.dtype != torch.float32):
         raise TypeError(f"dtype: expected torch.float64, or torch.float32 for a float32 matrix, got {dtype}")
-    numbers = values.detach().contiguous()
-    check_finite("values", numbers)
-    factor, breakdown = ops.factorize(numbers, symbolic.index, dtype == torch.float64)
-    vertex, pivot, diagonal = breakdown.tolist()
-    if vertex >= 0:
-        raise NotPositiveDefiniteError(_breakdown_message(symbolic, numbers, int(vertex), pivot, diagonal), int(vertex))
+    check_finite("values", values.detach())
+    with torch.inference_mode(False):  # it may be kept, and be needed for gradients later
+        if not values.requires_grad:
+            values = values.clone()  # what happens to the given tensor in place is not seen any more
+        numbers = values.detach().contiguous()
+        factor, breakdown = ops.factorize(numbers, symbolic.index, dtype == torch.float64)
+        vertex, pivot, diagonal = breakdown.tolist()
+        if vertex >= 0:
+            raise NotPositiveDefiniteError(_breakdown_message(symbolic, numbers, int(vertex), pivot, diagonal), int(vertex))
+        if dtype == torch.float32:
+            check_finite("factor", factor, "; float32 does not hold the inverses of so small numbers, store float64")
     return CholeskyFactor(symbolic, values, factor)
 
 
@@ -195,6 +203,8 @@ def _breakdown_message(symbolic: SymbolicFactor, values: Tensor, vertex: int, pi
         cause = "the diagonal itself is not positive: a Laplacian of the other sign, or negative weights"
     elif bool((off_diagonal > 0).any()):
         cause = "negative weights at this vertex: cotangents of obtuse or degenerate faces, or a Laplacian of your own"
+    elif pivot < -1e-10 * diagonal:
+        cause = "the diagonal here or at a vertex near it is too small beside its neighbours: not a Laplacian plus the identity"
     else:
         cause = (
             "the weights at this vertex or near it differ too much, as degenerate faces make them, or lambda is too large:"

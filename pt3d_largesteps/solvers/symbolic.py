@@ -115,7 +115,7 @@ class _Kept:
 
     @staticmethod
     def key(matrix: SystemMatrix) -> bytes:
-        digest = hashlib.blake2b(matrix.crow_indices.numpy(), digest_size=16)
+        digest = hashlib.blake2b(matrix.crow_indices.contiguous().numpy(), digest_size=16)
         digest.update(matrix.col_indices.contiguous().numpy())
         return digest.digest()
 
@@ -145,7 +145,8 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
         reuse: take the analysis of an equal pattern from before, if there is one (from other positions, perhaps).
 
     Raises:
-        TypeError, ValueError: a matrix that is not on the CPU, positions of a wrong shape or not finite; 2^31 entries.
+        TypeError, ValueError: a matrix that is not on the CPU, or whose pattern is not symmetric or not sorted; positions of a
+            wrong shape or not finite; 2^31 entries or more.
 
     Example:
         >>> symbolic = analyze(matrix, meshes.verts_packed())
@@ -154,6 +155,11 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
         raise TypeError(f"matrix: expected a SystemMatrix, got {describe(matrix)}")
     if matrix.device.type != "cpu":
         raise ValueError(f"matrix: expected it on the CPU, got it on {matrix.device}")
+    for name in ("crow_indices", "col_indices"):
+        if getattr(matrix, name).dtype != torch.int64:
+            raise TypeError(f"matrix: expected {name} of int64, got {describe(getattr(matrix, name))}")
+    if matrix.nnz >= 2**31:
+        raise ValueError(f"matrix: expected fewer than 2^31 entries, got {matrix.nnz}")
     if positions is not None:
         if not isinstance(positions, Tensor) or tuple(positions.shape) != (matrix.shape[0], 3):
             raise ValueError(f"positions: expected a tensor of shape ({matrix.shape[0]}, 3), got {describe(positions)}")
@@ -162,7 +168,8 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
     key = _kept.key(matrix)
     symbolic = _kept.get(key) if reuse else None
     if symbolic is None:
-        index = ops.analyze(matrix.crow_indices.contiguous(), matrix.col_indices.contiguous(), positions, LEAF_SIZE)
+        with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
+            index = ops.analyze(matrix.crow_indices.contiguous(), matrix.col_indices.contiguous(), positions, LEAF_SIZE)
         symbolic = SymbolicFactor(index)
         _kept.put(key, symbolic)
     return symbolic
