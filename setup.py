@@ -49,8 +49,12 @@ def extension_arguments() -> dict:
         depends=[path.as_posix() for pattern in ("*.h", "*.inl") for path in sorted(Path("csrc").glob(f"*/{pattern}"))],
         include_dirs=[str(Path("csrc").resolve())],
         define_macros=[("TORCH_TARGET_VERSION", TORCH_TARGET_VERSION)],
-        # Error messages name a file of csrc, not a folder of the machine that built it.
-        extra_compile_args=["-O3", "-fvisibility=hidden", f"-fmacro-prefix-map={Path.cwd()}/="],
+        extra_compile_args=[
+            "-O3",
+            "-fno-wrapv",  # Python's own flag, which would make every index of the inner loops wrap around
+            "-fvisibility=hidden",
+            f"-fmacro-prefix-map={Path.cwd()}/=",  # error messages name a file of csrc, not a folder of this machine
+        ],
         py_limited_api=True,
     )
     return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildOrDoWithout}}

@@ -24,21 +24,27 @@ class Times(NamedTuple):
 
     min: float
     median: float
+    first: float  # median of the first calls of the turns
     rounds: int
 
 
-def interleave(functions: dict[str, Callable[[], Any]], seconds: float, least: int = 5) -> dict[str, Times]:
-    """One call of each in turn, so that what else the machine does hits all alike.
+def interleave(functions: dict[str, Callable[[], Any]], seconds: float, least: int = 5, turn: int = 1) -> dict[str, Times]:
+    """Some calls of each in turn, so that what else the machine does hits all alike.
 
-    The first round warms up, and counts only where it took so long that this no longer shows.
+    The first call of a turn finds the caches as the other functions have left them, the later ones its own data there, as
+    far as it fits. The first round warms up, and counts only where it took so long that this no longer shows.
     """
     first = {name: timed(function) for name, function in functions.items()}
-    samples = {name: [value] if sum(first.values()) > max(seconds, 1.0) else [] for name, value in first.items()}
+    samples = {name: [[value]] if sum(first.values()) > max(seconds, 1.0) else [] for name, value in first.items()}
     end = time.perf_counter() + seconds
     while len(next(iter(samples.values()))) < least or time.perf_counter() < end:
         for name, function in functions.items():
-            samples[name].append(timed(function))
-    return {name: Times(min(values), statistics.median(values), len(values)) for name, values in samples.items()}
+            samples[name].append([timed(function) for _ in range(turn)])
+    result = {}
+    for name, turns in samples.items():
+        values = [value for calls in turns for value in calls]
+        result[name] = Times(min(values), statistics.median(values), statistics.median(calls[0] for calls in turns), len(turns))
+    return result
 
 
 def timed(function: Callable[[], Any]) -> float:

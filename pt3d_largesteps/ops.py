@@ -48,7 +48,7 @@ def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None,
     Args:
         crow_indices, col_indices: (V + 1,) and (nnz,) int64, columns increasing in each row.
         positions: (V, 3) float64, finite, or None: what nested dissection cuts by, if given.
-        leaf_size: parts of at most so many vertices are not cut any more.
+        leaf_size: parts of at most so many vertices are not cut any more; 0: what suits the size of the system.
 
     Raises:
         ValueError: a pattern that is not symmetric, not sorted, without a full diagonal, or too large for int32.
@@ -79,11 +79,17 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
     Raises:
         ValueError: a number of rhs that is NaN or infinite, or a solution that the dtype cannot hold.
     """
-    transformed = not torch.compiler.is_compiling() and _is_transformed()
+    transformed = False
     try:
+        if torch.compiler.is_compiling():
+            return _ops.solve(values, factor, index, rhs, direction)
+        transformed = _is_transformed()
         if transformed:
             return _Solve.apply(values, factor, index, rhs, direction)
-        return _ops.solve(values, factor, index, rhs, direction)
+        if torch.is_grad_enabled() and (rhs.requires_grad or values.requires_grad or factor.requires_grad):
+            return _ops.solve(values, factor, index, rhs, direction)
+        with torch._C._AutoDispatchBelowAutograd():  # half of what a small solve costs is to find that there is no gradient
+            return _ops.solve(values, factor, index, rhs, direction)
     except RuntimeError as error:
         if "rhs: expected" not in str(error):
             raise

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <exception>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -25,13 +26,23 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-void check(bool condition, const char* name, const std::string& expected) {
-  STD_TORCH_CHECK(condition, name, ": expected ", expected);
+[[noreturn]] void fail(const char* name, const std::string& expected) {
+  STD_TORCH_CHECK(false, name, ": expected ", expected);
+  std::terminate();  // not reached
+}
+
+// The text is made only where it is needed: a solve may take less time than its making.
+template <typename... Parts>
+void check(bool condition, const char* name, const Parts&... expected) {
+  if (condition) return;
+  std::ostringstream text;
+  (text << ... << expected);
+  fail(name, text.str());
 }
 
 void check_array(const Tensor& tensor, const char* name, ScalarType type, const char* type_name, int64_t dim) {
   check(tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == dim && tensor.is_contiguous(), name,
-        std::string("a contiguous ") + type_name + " tensor of " + std::to_string(dim) + " dimensions on the CPU");
+        "a contiguous ", type_name, " tensor of ", dim, " dimensions on the CPU");
 }
 
 int num_threads() { return static_cast<int>(torch::stable::get_num_threads()); }
@@ -41,21 +52,20 @@ Tensor analyze(const Tensor& crow_indices, const Tensor& col_indices, const std:
   check_array(crow_indices, "crow_indices", ScalarType::Long, "int64", 1);
   check_array(col_indices, "col_indices", ScalarType::Long, "int64", 1);
   check(crow_indices.numel() >= 1, "crow_indices", "at least one number");
-  check(leaf_size >= 1 && leaf_size <= 1024, "leaf_size", "a number in [1, 1024], got " + std::to_string(leaf_size));
+  check(leaf_size >= 0 && leaf_size <= 1024, "leaf_size", "a number in [0, 1024], got ", leaf_size);
   const int64_t num_verts = crow_indices.numel() - 1;
   const auto* crow = static_cast<const int64_t*>(crow_indices.const_data_ptr());
   check(crow[num_verts] == col_indices.numel(), "crow_indices",
-        "the number of entries at its end, " + std::to_string(col_indices.numel()) + ", got " +
-            std::to_string(crow[num_verts]));
+        "the number of entries at its end, ", col_indices.numel(), ", got ", crow[num_verts]);
   const double* points = nullptr;
   if (positions.has_value()) {
     check_array(*positions, "positions", ScalarType::Double, "float64", 2);
     check(positions->size(0) == num_verts && positions->size(1) == 3, "positions",
-          "the shape (" + std::to_string(num_verts) + ", 3)");
+          "the shape (", num_verts, ", 3)");
     points = static_cast<const double*>(positions->const_data_ptr());
   }
-  largesteps::SymbolicOptions options;
-  options.dissection.leaf_size = static_cast<int32_t>(leaf_size);
+  auto options = largesteps::SymbolicOptions::for_size(num_verts);
+  if (leaf_size > 0) options.dissection.leaf_size = static_cast<int32_t>(leaf_size);
   options.dissection.num_threads = num_threads();
   std::vector<int32_t> buffer;
   std::string error;
@@ -108,8 +118,7 @@ std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index, 
   const largesteps::IndexView view = view_of(index);
   check_array(values, "values", values.scalar_type(), "float", 1);
   check(values.numel() == view[largesteps::kNumEntries], "values",
-        std::to_string(view[largesteps::kNumEntries]) + " numbers, one per entry of the pattern that was analysed, got " +
-            std::to_string(values.numel()));
+        view[largesteps::kNumEntries], " numbers, one per entry of the pattern that was analysed, got ", values.numel());
   const bool given_is_double = is_double(values, "values"), stored_is_double = store_double || given_is_double;
   Tensor factor = torch::stable::new_empty(values, {view.factor_size()},
                                            stored_is_double ? ScalarType::Double : ScalarType::Float);
@@ -140,7 +149,7 @@ Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, co
   check(values.numel() == view[largesteps::kNumEntries], "values", "the values that were factorised");
   check(rhs.is_cpu() && rhs.scalar_type() == values.scalar_type(), "rhs", "the dtype and device of the matrix");
   check(rhs.dim() == 2 && rhs.size(0) == view[largesteps::kNumVerts], "rhs",
-        "the shape (" + std::to_string(view[largesteps::kNumVerts]) + ", k)");
+        "the shape (", view[largesteps::kNumVerts], ", k)");
   const bool given_is_double = is_double(rhs, "rhs"), stored_is_double = is_double(factor, "factor");
   check(stored_is_double || !given_is_double, "factor", "float64, as the matrix");
   const Tensor contiguous = rhs.is_contiguous() ? rhs : torch::stable::contiguous(rhs);

@@ -16,8 +16,8 @@ using Indices = std::vector<int32_t>;
 // Tasks hold at most so many entries of the factor (in float32 a megabyte), and at least a few tasks are
 // made of everything that is worth sharing.
 constexpr double kMaxTaskEntries = 262144;
-constexpr double kMinTaskEntries = 12288;
-constexpr double kTasksAtLeast = 6;
+constexpr double kMinTaskEntries = 16384;
+constexpr double kTasksAtLeast = 2;
 // Groups are for small supernodes: the others fill vectors by themselves.
 constexpr int32_t kMaxGroupColumns = 48;
 constexpr int32_t kMaxGroupRows = 112;

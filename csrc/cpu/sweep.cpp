@@ -43,14 +43,16 @@ bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
 
 template <typename T, typename Given>
 bool Sweep<T, Given>::store_positions(int32_t begin, int32_t end) const {
+  typedef T Row __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T))));
+  typedef Given GivenRow __attribute__((vector_size(4 * sizeof(Given)), aligned(sizeof(Given))));
   const int32_t* const old_from_new = index_[kOldFromNew];
   const T* from = workspace_ + int64_t{begin} * 4;
-  Given checks[3] = {};
+  GivenRow checks = {};
   for (int32_t row = begin; row < end; ++row, from += 4) {
     if (row + kAhead < end) prefetch(x_ + old_from_new[row + kAhead] * int64_t{3});
-    const Given numbers[3] = {static_cast<Given>(from[0]), static_cast<Given>(from[1]), static_cast<Given>(from[2])};
-    for (int c = 0; c < 3; ++c) checks[c] += 0 * numbers[c];
-    std::memcpy(x_ + old_from_new[row] * int64_t{3}, numbers, sizeof numbers);
+    const GivenRow numbers = __builtin_convertvector(*reinterpret_cast<const Row*>(from), GivenRow);
+    checks += 0 * numbers;
+    std::memcpy(x_ + old_from_new[row] * int64_t{3}, &numbers, 3 * sizeof(Given));
   }
   return checks[0] + checks[1] + checks[2] == 0;
 }
