@@ -36,10 +36,13 @@ def interleave(functions: dict[str, Callable[[], Any]], seconds: float, least: i
     """
     first = {name: timed(function) for name, function in functions.items()}
     samples = {name: [[value]] if sum(first.values()) > max(seconds, 1.0) else [] for name, value in first.items()}
+    # Calls that take long are few: a turn of all functions takes no longer than its share of the seconds.
+    share = seconds / (least * len(functions))
+    calls_of = {name: max(1, min(turn, int(share / max(value, 1e-9)))) for name, value in first.items()}
     end = time.perf_counter() + seconds
     while len(next(iter(samples.values()))) < least or time.perf_counter() < end:
         for name, function in functions.items():
-            samples[name].append([timed(function) for _ in range(turn)])
+            samples[name].append([timed(function) for _ in range(calls_of[name])])
     result = {}
     for name, turns in samples.items():
         values = [value for calls in turns for value in calls]

@@ -48,7 +48,7 @@ def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None,
     Args:
         crow_indices, col_indices: (V + 1,) and (nnz,) int64, columns increasing in each row.
         positions: (V, 3) float64, finite, or None: what nested dissection cuts by, if given.
-        leaf_size: parts of at most so many vertices are not cut any more; 0: what suits the size of the system.
+        leaf_size: parts of at most so many vertices are not cut any more.
 
     Raises:
         ValueError: a pattern that is not symmetric, not sorted, without a full diagonal, or too large for int32.

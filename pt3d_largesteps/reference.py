@@ -22,7 +22,6 @@ MAGIC_REFERENCE = 0x4C535231
 MAGIC, TOTAL_SIZE, NUM_VERTS, NUM_ENTRIES, NUM_SUPERNODES, NUM_LEVELS = range(6)
 FACTOR_BLOCKS, FACTOR_ENTRIES_LOW, FACTOR_ENTRIES_HIGH, SECTION_OFFSETS = 11, 12, 13, 20
 ENTRY_ROWS, ENTRY_COLUMNS, CROW, OLD_FROM_NEW, NEW_FROM_OLD, FIRST, PARENT, SUBTREE, ROW_START, ROWS, ROWS_IN_PARENT = range(11)
-DEFAULT_LEAF_SIZE = 32
 SMALLEST_PIVOT = 1e-14  # relative to the diagonal of the matrix: what is smaller is rounding error
 
 
@@ -39,7 +38,7 @@ def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None,
     graph = csr_matrix((np.ones(num_entries, dtype=np.int8), columns, crow), shape=(size, size))
     if (graph != graph.T).nnz or np.count_nonzero(rows == columns) != size:
         raise RuntimeError("matrix: expected a symmetric pattern with every diagonal entry")
-    parts = _dissect(graph, None if positions is None else positions.numpy(), leaf_size or DEFAULT_LEAF_SIZE)
+    parts = _dissect(graph, None if positions is None else positions.numpy(), leaf_size)
     old_from_new = np.concatenate([*parts, np.empty(0, dtype=np.int64)])
     new_from_old = np.empty(size, dtype=np.int64)
     new_from_old[old_from_new] = np.arange(size)

@@ -22,7 +22,7 @@ from pt3d_largesteps.solvers import analyze, factorize, solve
 pytestmark = pytest.mark.slow
 
 SOURCES = Path(__file__).resolve().parents[1] / "csrc"
-TESTS = ("test_cholesky", "test_ordering", "test_parallel")
+TESTS = ("test_analysis", "test_cholesky", "test_ordering", "test_parallel")
 NUM_COMPILERS = 2  # at once: each of them takes half a gigabyte
 SOLVED = -1
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -34,6 +34,7 @@ def compile_programs(folder: Path, programs: tuple[str, ...], sanitizers: str) -
     if compiler is None:
         pytest.skip("there is no g++ here")
     flags = ["-std=c++17", "-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-pthread"]
+    flags.append("-fno-builtin")  # a memcpy that g++ expands by itself is not looked at
 
     def run(arguments: list[str]) -> None:
         result = subprocess.run([compiler, *flags, *arguments], capture_output=True, text=True, check=False)
@@ -152,11 +153,12 @@ def systems(draw):
 
 
 def scaled_errors(matrix, rhs, solution):
-    """Of each column, after scaling the diagonal to 1, which no factorisation feels: the error and the right-hand side."""
+    """Of each column the error, and what it is measured by, after scaling the diagonal to 1, which no factorisation feels."""
     scale = np.sqrt(np.diag(matrix))
     scaled_rhs = rhs / scale[:, None]
-    error = solution * scale[:, None] - np.linalg.solve(matrix / np.outer(scale, scale), scaled_rhs)
-    return np.linalg.norm(error, axis=0), np.linalg.norm(scaled_rhs, axis=0)
+    expected = np.linalg.solve(matrix / np.outer(scale, scale), scaled_rhs)
+    error = np.linalg.norm(solution * scale[:, None] - expected, axis=0)
+    return error, np.linalg.norm(scaled_rhs, axis=0) + np.linalg.norm(expected, axis=0)
 
 
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
@@ -170,7 +172,7 @@ def test_random_systems(solver, system, num_threads, data):
     columns = np.nonzero(pattern)[1].astype(np.int64)
     answers = solver.solve(crow, columns, matrix[pattern], positions, rhs, num_threads)
     for (status, solution), dtype, tolerance in zip(
-        answers, [np.float64, np.float32, np.float32], [1e-12, 1e-4, 2e-5], strict=True
+        answers, [np.float64, np.float32, np.float32], [1e-12, 1e-4, 1e-6], strict=True
     ):
         if broken is not None:
             assert status == broken

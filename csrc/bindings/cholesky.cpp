@@ -52,7 +52,7 @@ Tensor analyze(const Tensor& crow_indices, const Tensor& col_indices, const std:
   check_array(crow_indices, "crow_indices", ScalarType::Long, "int64", 1);
   check_array(col_indices, "col_indices", ScalarType::Long, "int64", 1);
   check(crow_indices.numel() >= 1, "crow_indices", "at least one number");
-  check(leaf_size >= 0 && leaf_size <= 1024, "leaf_size", "a number in [0, 1024], got ", leaf_size);
+  check(leaf_size >= 1 && leaf_size <= 1024, "leaf_size", "a number in [1, 1024], got ", leaf_size);
   const int64_t num_verts = crow_indices.numel() - 1;
   const auto* crow = static_cast<const int64_t*>(crow_indices.const_data_ptr());
   check(crow[num_verts] == col_indices.numel(), "crow_indices",
@@ -64,8 +64,8 @@ Tensor analyze(const Tensor& crow_indices, const Tensor& col_indices, const std:
           "the shape (", num_verts, ", 3)");
     points = static_cast<const double*>(positions->const_data_ptr());
   }
-  auto options = largesteps::SymbolicOptions::for_size(num_verts);
-  if (leaf_size > 0) options.dissection.leaf_size = static_cast<int32_t>(leaf_size);
+  largesteps::SymbolicOptions options;
+  options.dissection.leaf_size = static_cast<int32_t>(leaf_size);
   options.dissection.num_threads = num_threads();
   std::vector<int32_t> buffer;
   std::string error;

@@ -4,6 +4,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <thread>
 
 #include "team.h"
 
@@ -15,22 +16,23 @@ class Items : public SharedWork {
   Items(int64_t num_items, const std::function<void(int64_t)>& body) : num_items_(num_items), body_(&body) {}
 
   void run() override {
+    WaitWatch watch;
     for (;;) {
       const int64_t item = next_.fetch_add(1);
       if (item >= num_items_) break;
       // The body is there as long as an item is not done: the caller waits for it.
+      watch.begin_step();
       try {
         (*body_)(item);
       } catch (...) {
         std::lock_guard<std::mutex> lock(mutex_);
         if (!error_) error_ = std::current_exception();
       }
+      watch.end_step();
       done_.fetch_add(1, std::memory_order_acq_rel);
     }
-  }
-
-  void wait() const {
-    while (done_.load(std::memory_order_acquire) < num_items_) spin_pause();
+    if (!is_caller()) return;
+    while (done_.load(std::memory_order_acquire) < num_items_) watch.wait();
   }
 
   void rethrow() const {
@@ -38,6 +40,9 @@ class Items : public SharedWork {
   }
 
  private:
+  bool is_caller() const { return std::this_thread::get_id() == caller_; }
+
+  const std::thread::id caller_ = std::this_thread::get_id();
   const int64_t num_items_;
   const std::function<void(int64_t)>* const body_;
   std::atomic<int64_t> next_{0};
@@ -55,7 +60,6 @@ void parallel_for(int64_t num_items, int num_threads, const std::function<void(i
   }
   const auto items = std::make_shared<Items>(num_items, body);
   work_together(items, num_threads);
-  items->wait();
   items->rethrow();
 }
 

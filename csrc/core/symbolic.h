@@ -42,17 +42,6 @@ struct SymbolicOptions {
   // node_cost entries of the factor; to gather and scatter one of its rows, row_cost.
   double row_cost = 2.0;
   double node_cost = 10.0;
-
-  // What was measured to be the best for solves of three columns. Factors of small systems stay in a core's own cache and
-  // their entries are cheap to read; those of large systems come from memory, and fewer entries count for more.
-  static SymbolicOptions for_size(int64_t num_verts) {
-    SymbolicOptions options;
-    const bool is_small = num_verts < 8000;
-    options.dissection.leaf_size = is_small ? 32 : 20;
-    options.row_cost = is_small ? 4.0 : 2.0;
-    options.node_cost = is_small ? 60.0 : 10.0;
-    return options;
-  }
 };
 
 // Throws std::length_error where an index would not fit into 31 bits.

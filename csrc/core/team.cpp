@@ -1,5 +1,6 @@
 #include "team.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -18,7 +19,17 @@ namespace {
 constexpr std::chrono::microseconds kPatience(100);
 constexpr int kMaxHelpers = 255;
 
+// A wait of so many steps, and at least so long, means that the other thread does not run.
+constexpr int kWaitedSteps = 4;
+constexpr std::chrono::microseconds kWaitedTime(200);
+// For so long no helper is asked afterwards.
+constexpr std::chrono::milliseconds kRest(100);
+
 thread_local bool inside_team = false;
+thread_local bool is_helper = false;
+std::atomic<int64_t> rest_until{0};  // of steady_clock, in its own unit
+
+bool is_resting() { return std::chrono::steady_clock::now().time_since_epoch().count() < rest_until.load(); }
 
 class Team {
  public:
@@ -62,7 +73,7 @@ class Team {
   }
 
   void serve() {
-    inside_team = true;
+    inside_team = is_helper = true;
     uint64_t seen = 0;
     for (;;) {
       std::shared_ptr<SharedWork> work;
@@ -129,8 +140,23 @@ void spin_pause() {
 #endif
 }
 
+void WaitWatch::end_step() {
+  longest_step_ = std::max(longest_step_, Clock::now() - begin_);
+  num_waits_ = 0;
+}
+
+void WaitWatch::wait() {
+  spin_pause();
+  if (num_waits_++ == 0) begin_ = Clock::now();
+  if (num_waits_ % 64 != 0 || is_helper) return;
+  const Clock::time_point now = Clock::now();
+  if (now - begin_ > std::max<Clock::duration>(kWaitedTime, kWaitedSteps * longest_step_)) {
+    rest_until = std::chrono::time_point_cast<Clock::duration>(now + kRest).time_since_epoch().count();
+  }
+}
+
 void work_together(const std::shared_ptr<SharedWork>& work, int num_threads) {
-  if (num_threads <= 1 || inside_team || !team().offer(work, num_threads - 1)) {
+  if (num_threads <= 1 || inside_team || is_resting() || !team().offer(work, num_threads - 1)) {
     work->run();
     return;
   }

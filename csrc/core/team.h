@@ -1,6 +1,7 @@
 // Helper threads that take part in a piece of work if, and as long as, they are free.
 #pragma once
 
+#include <chrono>
 #include <memory>
 
 namespace largesteps {
@@ -21,5 +22,21 @@ void work_together(const std::shared_ptr<SharedWork>& work, int num_threads);
 
 // A moment's pause in a loop that waits for another thread.
 void spin_pause();
+
+// Watches how long run() waits for a step that another thread has begun. A helper whose core is taken away in the middle
+// of a step keeps the caller waiting for a whole time slice, hundreds of times as long as the step: then no helper is asked
+// for a while, and what is wasted is bounded.
+class WaitWatch {
+ public:
+  void begin_step() { begin_ = Clock::now(); }
+  void end_step();
+  void wait();  // instead of spin_pause, in a loop
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point begin_;
+  Clock::duration longest_step_{0};
+  int num_waits_ = 0;  // since the last step
+};
 
 }  // namespace largesteps

@@ -70,15 +70,18 @@ class SharedSweep : public SharedWork {
   }
 
   void run() override {
+    WaitWatch watch;
     for (;;) {
       const int32_t step = take();
       if (step >= 0) {
+        watch.begin_step();
         do_step(step);
+        watch.end_step();
         remaining_.fetch_sub(1, std::memory_order_acq_rel);
       } else if (remaining_.load(std::memory_order_acquire) == 0) {
         return;
       } else {
-        spin_pause();
+        watch.wait();
       }
     }
   }

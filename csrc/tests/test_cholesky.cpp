@@ -1,13 +1,11 @@
-// Tests of the analysis, the factorisation, the solves and the threads below them; returns non-zero on failure.
+// Tests of the structure of the factor, of the factorisation and of the solves; returns non-zero on failure.
 //
 // g++ -std=c++17 -pthread -I csrc/core csrc/core/*.cpp csrc/cpu/*.cpp csrc/tests/test_cholesky.cpp
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <stdexcept>
 
 #include "../core/index_buffer.h"
-#include "../core/layout.h"
 #include "../cpu/factorize.h"
 #include "../cpu/kernels.h"
 #include "../cpu/solve.h"
@@ -94,6 +92,7 @@ void check_solves(const System& system, const std::vector<int32_t>& buffer, doub
     CHECK(same_bits(Factored<Stored, Given>(system, buffer, num_threads).factor, reference.factor));
   }
   for (const int num_columns : kColumns) {
+    if (system.num_verts > 10000 && num_columns != 3 && num_columns != 17) continue;  // these take their time
     const std::vector<Given> rhs = make_rhs<Given>(system.num_verts, num_columns);
     std::vector<Given> x = nothing<Given>(static_cast<int64_t>(rhs.size()));
     CHECK(reference.solve_for(rhs, x, num_columns, 1));
@@ -110,14 +109,14 @@ void check_solves(const System& system, const std::vector<int32_t>& buffer, doub
   CHECK(reference.solve_for(nobody, nobody, 0, 4));
 }
 
-// Those from 2,000 vertices on are shared between threads.
+// Those from 2,000 vertices on are shared between threads; the largest has several levels of supernodes above its tasks.
 std::vector<System> make_systems() {
   std::vector<System> systems = {make_system("nothing", graph_of(0, {})), make_system("one vertex", graph_of(1, {})),
                                  make_system("one edge", graph_of(2, {{0, 1}})), make_system("two", graph_of(2, {})),
                                  make_system("isolated vertices", graph_of(2500, {})), make_kite("path", 1, 2200),
                                  make_fan(300, false), make_fan(2100, true), make_kite("complete graph", 130, 0),
                                  make_kite("kite", 390, 1620), make_grid("grid", 25, 17, 1), make_torus(60, 40),
-                                 make_grid("solid", 13, 13, 12), make_scattered()};
+                                 make_torus(180, 140), make_grid("solid", 13, 13, 12), make_scattered()};
   for (uint64_t seed = 0; seed < 24; ++seed) systems.push_back(make_random(seed, seed % 12 == 0 ? 3000 : 250));
   return systems;
 }
@@ -135,46 +134,6 @@ void test_solves() {
       check_solves<float, float>(system, buffer, 1e-6 * scale);
       check_solves<double, float>(system, buffer, 2e-7);
       check_solves<double, double>(system, buffer, 1e-13 * scale);
-    }
-  }
-}
-
-// Which of `size` numbers belong to something: each may be taken once.
-class Places {
- public:
-  explicit Places(int64_t size) : taken_(static_cast<size_t>(size), false) {}
-  bool take(int64_t begin, int32_t count) {
-    bool is_free = begin >= 0 && begin + count <= static_cast<int64_t>(taken_.size());
-    for (int64_t k = begin; is_free && k < begin + count; ++k) {
-      is_free = !taken_[static_cast<size_t>(k)];
-      taken_[static_cast<size_t>(k)] = true;
-    }
-    return is_free;
-  }
-
- private:
-  std::vector<bool> taken_;
-};
-
-// No two numbers of G lie at the same place, nor two of -P, each of which takes up `unit` numbers.
-template <typename Layout>
-void check_layout(int32_t n, int32_t r, int32_t unit) {
-  const Layout layout(n, r);
-  Places g(kLanes * layout.size_g()), p(kLanes * layout.size_p());
-  bool apart = true;
-  for (int32_t column = 0; column < n; ++column) {
-    for (int32_t row = Layout::first_row(column); row < n; ++row) apart &= g.take(layout.at_g(row, column), unit);
-    for (int32_t row = 0; row < r; ++row) apart &= p.take(layout.at_p(row, column), unit);
-  }
-  CHECK(apart);
-}
-
-void test_layouts() {
-  for (int32_t n = 0; n <= 40; ++n) {
-    for (int32_t r = 0; r <= 40; ++r) {
-      current_case = "layout of " + std::to_string(n) + " columns and " + std::to_string(r) + " rows";
-      check_layout<BatchLayout>(n, r, kLanes);
-      check_layout<SingleLayout>(n, r, 1);
     }
   }
 }
@@ -232,32 +191,10 @@ void test_overflow() {
   }
 }
 
-// Patterns that are not those of a symmetric matrix with its diagonal.
-void test_refusals() {
-  current_case = "refusals";
-  struct Pattern {
-    std::vector<int64_t> crow, columns;
-  };
-  for (const Pattern& pattern :
-       {Pattern{{0, 1, 1}, {0}}, Pattern{{0, 2, 3}, {0, 1, 1}}, Pattern{{0, 1, 2}, {0, 2}}, Pattern{{0, 1, 2}, {0, -1}},
-        Pattern{{0, 2, 4}, {1, 0, 0, 1}}, Pattern{{0, 2, 4}, {0, 0, 0, 1}}, Pattern{{1, 1, 2}, {0, 1}},
-        Pattern{{0, 2, 1}, {0, 1}}, Pattern{{0, 3, 2}, {0, 1}}, Pattern{{0, 1, 3}, {0, 0, 1}}}) {
-    bool refused = false;
-    try {
-      analyze_pattern(2, pattern.crow.data(), pattern.columns.data(), nullptr, {});
-    } catch (const std::invalid_argument&) {
-      refused = true;
-    }
-    CHECK(refused);
-  }
-}
-
 }  // namespace
 
 int main() {
   std::printf("test_cholesky: %s\n", kernels().instruction_set);
-  test_layouts();
-  test_refusals();
   test_solves();
   test_breakdowns<float, float>();
   test_breakdowns<double, float>();
