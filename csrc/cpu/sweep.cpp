@@ -26,7 +26,8 @@ bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
   typedef T Row __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T))));
   typedef Given GivenRow __attribute__((vector_size(4 * sizeof(Given)), aligned(sizeof(Given))));
   const int32_t* const old_from_new = index_[kOldFromNew];
-  const int32_t last = index_[kNumVerts] - 1;
+  // Nothing is read of a row that another thread may be writing, as it may where x takes the place of the right-hand side.
+  const int32_t last = rhs_ == x_ ? 0 : index_[kNumVerts] - 1;
   T* to = workspace_ + int64_t{begin} * 4;
   Row checks = {};
   for (int32_t row = begin; row < end; ++row, to += 4) {
