@@ -203,7 +203,8 @@ class SystemMatrix:
         return f"SystemMatrix(shape={self.shape}, nnz={self.nnz}, dtype={self.dtype}, device={self.device})"
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_solvers": {}}
+        kept = {name: getattr(self, name) for name in ("crow_indices", "col_indices", "values", "positions")}
+        return {**kept, "_solvers": {}}
 
 
 def compute_matrix(

@@ -7,13 +7,11 @@ import math
 import pickle
 import weakref
 
-import numpy as np
 import pytest
-import scipy.sparse
-import scipy.sparse.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import scipy_solve
 from pytorch3d.utils import ico_sphere
 from shapes import ragged, real_mesh, shapes, with_isolated_vertices
 
@@ -23,12 +21,6 @@ from pt3d_largesteps.solvers import ConjugateGradientSolver, ConvergenceError, s
 from pt3d_largesteps.solvers.cholesky import CholeskySolver
 
 EVERY_SOLVER = pytest.mark.parametrize("solver", available_solvers())
-
-
-def scipy_solve(matrix: SystemMatrix, rhs: torch.Tensor) -> torch.Tensor:
-    """In float64, by SuperLU."""
-    csc = scipy.sparse.csr_matrix((matrix.values.double(), matrix.col_indices, matrix.crow_indices), shape=matrix.shape).tocsc()
-    return torch.from_numpy(np.asarray(scipy.sparse.linalg.splu(csc).solve(rhs.double().numpy())))
 
 
 def double_matrix(meshes, **kwargs) -> SystemMatrix:

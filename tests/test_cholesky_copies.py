@@ -1,0 +1,146 @@
+"""The sparse Cholesky factorisation: the same bits for any number of threads, its copies, the analyses that it keeps."""
+
+import copy
+import multiprocessing
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from matrices import mesh_matrix, scipy_solve
+from pytorch3d.utils import ico_sphere
+from shapes import grid
+
+from pt3d_largesteps import SystemMatrix
+from pt3d_largesteps.solvers import CholeskyFactor, analyze, factorize
+from pt3d_largesteps.solvers.symbolic import _Kept, _kept
+
+BOTH_DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-10)])
+
+
+class TestTheSameBits:
+    @pytest.fixture(autouse=True)
+    def _threads(self):
+        before = torch.get_num_threads()
+        yield
+        torch.set_num_threads(before)
+
+    @BOTH_DTYPES
+    @pytest.mark.parametrize("with_positions", [False, True])
+    def test_for_every_number_of_threads(self, with_positions, dtype, tolerance):
+        matrix = mesh_matrix(ico_sphere(5), dtype)
+        rhs = torch.randn(matrix.shape[0], 24, dtype=dtype)
+        results = []
+        for num_threads in (1, 2, 4, 1):
+            torch.set_num_threads(num_threads)
+            symbolic = analyze(matrix, matrix.positions if with_positions else None, reuse=False)
+            factor = factorize(symbolic, matrix)
+            solutions = [factor.solve(columns) for columns in (rhs, rhs[:, :3], rhs[:, 0])]
+            results.append([symbolic.index, factor.values, *solutions])
+        for result in results[1:]:
+            assert all(map(torch.equal, result, results[0]))
+        torch.testing.assert_close(matrix @ results[0][2], rhs, rtol=0, atol=100 * tolerance)
+
+    def test_from_eight_threads_at_once(self):
+        torch.set_num_threads(2)
+        matrix = mesh_matrix(ico_sphere(5), torch.float32)
+        factor = factorize(analyze(matrix, matrix.positions), matrix)
+        rhs = [torch.randn(matrix.shape[0], k) for k in (1, 3, 24, 3) * 4]
+        expected = [factor.solve(b) for b in rhs]
+        with ThreadPoolExecutor(8) as pool:
+            assert all(map(torch.equal, pool.map(factor.solve, rhs), expected))
+
+    def test_in_a_forked_child(self):
+        torch.set_num_threads(2)
+        matrix = mesh_matrix(ico_sphere(5), torch.float32)
+        factor = factorize(analyze(matrix, matrix.positions), matrix)
+        rhs = torch.randn(matrix.shape[0], 3)
+        expected = factor.solve(rhs)  # the helper threads are running now; they do not follow into the child
+        child = multiprocessing.get_context("fork").Process(target=_solve_again, args=(factor, rhs, expected))
+        child.start()
+        child.join(timeout=60)
+        hangs = child.is_alive()
+        child.kill()
+        assert not hangs
+        assert child.exitcode == 0
+
+
+def _solve_again(factor: CholeskyFactor, rhs: torch.Tensor, expected: torch.Tensor) -> None:
+    raise SystemExit(0 if factor.solve(rhs).numpy().tobytes() == expected.numpy().tobytes() else 3)
+
+
+class TestCopies:
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f)), copy.copy])
+    def test_copies_solve_alike(self, copied):
+        matrix = mesh_matrix(ico_sphere(3))
+        factor = factorize(analyze(matrix), matrix)
+        rhs = torch.randn(642, 3, dtype=torch.float64)
+        assert torch.equal(copied(factor).solve(rhs), factor.solve(rhs))
+        assert torch.equal(factorize(copied(factor.symbolic), matrix).solve(rhs), factor.solve(rhs))
+
+    def test_a_deep_copy_shares_no_numbers(self):
+        matrix = mesh_matrix(ico_sphere(1))
+        factor = factorize(analyze(matrix), matrix)
+        other = copy.deepcopy(factor)
+        rhs = torch.randn(42, dtype=torch.float64)
+        before = factor.solve(rhs)
+        other.values.zero_()
+        other.matrix_values.zero_()
+        assert torch.equal(factor.solve(rhs), before)
+        assert float(matrix.values.abs().min()) > 0
+
+    def test_a_pickle_leaves_the_stored_factor_out(self):
+        matrix = mesh_matrix(ico_sphere(4))
+        factor = factorize(analyze(matrix), matrix)
+        assert len(pickle.dumps(factor)) < factor.symbolic.nbytes + matrix.values.nbytes + 10_000
+
+    def test_another_dtype(self):
+        matrix = mesh_matrix(ico_sphere(3), torch.float32)
+        factor = factorize(analyze(matrix), matrix)
+        rhs = torch.randn(642, 3, dtype=torch.float64)
+        double = factor.to(torch.float64)
+        torch.testing.assert_close(double.solve(rhs), scipy_solve(matrix, rhs), rtol=0, atol=1e-11)
+        assert torch.equal(double.to(torch.float32).values, factor.values)
+        assert factor.to(torch.float32) is factor
+
+    def test_other_numbers_for_the_same_pattern(self):
+        first, second = mesh_matrix(ico_sphere(2)), mesh_matrix(ico_sphere(2), lambda_=3.0)
+        factor = factorize(analyze(first), first).refactorize(second.values)
+        rhs = torch.randn(162, 3, dtype=torch.float64)
+        torch.testing.assert_close(factor.solve(rhs), scipy_solve(second, rhs), rtol=0, atol=1e-12)
+        assert factor.symbolic is analyze(second)
+
+
+class TestWhatIsKept:
+    @pytest.fixture(autouse=True)
+    def _empty(self, monkeypatch):
+        monkeypatch.setattr(_kept, "_kept", type(_kept._kept)())
+
+    def test_an_equal_topology_is_analysed_once(self):
+        symbolic = analyze(mesh_matrix(ico_sphere(2)))
+        assert analyze(mesh_matrix(ico_sphere(2), torch.float32, lambda_=1.0)) is symbolic
+        assert analyze(mesh_matrix(ico_sphere(2)), torch.rand(162, 3)) is symbolic
+        assert analyze(mesh_matrix(ico_sphere(2)), reuse=False) is not symbolic
+        assert analyze(mesh_matrix(grid(162, 1))) is not symbolic
+
+    def test_the_last_ones_within_a_number_are_kept(self):
+        matrices = [SystemMatrix.from_sparse(torch.eye(size)) for size in range(1, _Kept.MAX_NUMBER + 10)]
+        symbolics = [analyze(matrix) for matrix in matrices]
+        assert len(_kept._kept) == _Kept.MAX_NUMBER
+        assert analyze(matrices[-1]) is symbolics[-1]
+        assert analyze(matrices[0]) is not symbolics[0]
+
+    def test_bytes_are_bounded_too(self, monkeypatch):
+        monkeypatch.setattr(_Kept, "MAX_BYTES", 20_000)
+        for size in range(100, 120):
+            symbolic = analyze(SystemMatrix.from_sparse(torch.eye(size)))
+            assert symbolic.num_verts == size
+            assert sum(kept.nbytes for kept in _kept._kept.values()) <= 20_000
+        assert analyze(mesh_matrix(ico_sphere(3))).num_verts == 642  # larger than all that may be kept
+        assert len(_kept._kept) == 0
+
+    def test_threads_that_analyse_at_once(self):
+        matrices = [mesh_matrix(grid(5 + k % 4, 6)) for k in range(40)]
+        with ThreadPoolExecutor(8) as pool:
+            symbolics = list(pool.map(analyze, matrices))
+        assert [symbolic.num_verts for symbolic in symbolics] == [matrix.shape[0] for matrix in matrices]
