@@ -21,7 +21,13 @@ constexpr double kTasksAtLeast = 2;
 // Groups are for small supernodes: the others fill vectors by themselves.
 constexpr int32_t kMaxGroupColumns = 48;
 constexpr int32_t kMaxGroupRows = 112;
-constexpr int32_t kMinGroupMembers = 5;
+// Clock cycles of a solve with three columns, as measured: see cost_of_batch.
+constexpr double kCostOfProduct = 1.5;
+constexpr double kCostOfMove = 12;
+constexpr double kCostOfColumn = 12;
+constexpr double kCostOfGroup = 60;
+// Rows of the workspace that two threads may write to at once are so far apart: two lines of one column in float32.
+constexpr int32_t kRowsApart = 32;
 
 class Builder {
  public:
@@ -37,12 +43,10 @@ class Builder {
     find_tasks();
     place_slots();
     for (int32_t task = 0; task < result_.num_tasks; ++task) add_task(task);
-    for (size_t i = 0; i < upper_.size(); ++i) {
-      add_upper(upper_[i], next_slot_ + result_.num_tasks + static_cast<int32_t>(i));
-    }
+    for (const int32_t s : upper_) add_upper(s);
     finish_values();
     connect_nodes();
-    result_.workspace_rows = check(int64_t{next_slot_} + result_.num_tasks + static_cast<int64_t>(upper_.size()));
+    result_.workspace_rows = next_slot_;
     check(static_cast<int64_t>(result_.indices.size()));
     return std::move(result_);
   }
@@ -86,14 +90,23 @@ class Builder {
     result_.num_tasks = task + 1;
   }
 
+  // Each node's slots, its stand-ins behind them, begin on a line of memory that no other node writes to.
   void place_slots() {
-    const auto place = [&](int32_t s) {
-      result_.slots[s] = next_slot_;
-      next_slot_ = check(int64_t{next_slot_} + symbolic_.num_rows(s));
+    const auto place = [&](const Indices& roots) {
+      next_slot_ = check((int64_t{next_slot_} + kRowsApart - 1) / kRowsApart * kRowsApart);
+      for (const int32_t s : roots) {
+        result_.slots[s] = next_slot_;
+        next_slot_ = check(int64_t{next_slot_} + symbolic_.num_rows(s));
+      }
+      next_slot_ = check(int64_t{next_slot_} + kLanes);
     };
-    for (const Indices& roots : roots_) std::for_each(roots.begin(), roots.end(), place);
-    std::for_each(upper_.begin(), upper_.end(), place);
+    std::for_each(roots_.begin(), roots_.end(), place);
+    for (const int32_t s : upper_) place({s});
   }
+
+  // The rows that stand in where indices of a node are padded, given its last root: one per lane, as sums into one and
+  // the same row would have to wait for each other.
+  int32_t stand_ins(int32_t root) const { return result_.slots[root] + symbolic_.num_rows(root); }
 
   void add_task(int32_t task) {
     Indices members;
@@ -101,12 +114,11 @@ class Builder {
       for (int32_t s = symbolic_.subtree[root]; s <= root; ++s) members.push_back(s);
     }
     std::stable_sort(members.begin(), members.end(), [&](int32_t a, int32_t b) { return order(a) < order(b); });
-    const int32_t stand_in = next_slot_ + task;
     root_of_task_ = &roots_[task];
     for (size_t begin = 0; begin < members.size();) {
       size_t end = begin;
       while (end < members.size() && symbolic_.height[members[end]] == symbolic_.height[members[begin]]) ++end;
-      add_level(members.data() + begin, members.data() + end, stand_in);
+      add_level(members.data() + begin, members.data() + end, stand_ins(roots_[task].back()));
       begin = end;
     }
     result_.node_roots.insert(result_.node_roots.end(), roots_[task].begin(), roots_[task].end());
@@ -118,14 +130,15 @@ class Builder {
     return {symbolic_.height[s], !is_small(s), -padded_size(symbolic_.num_columns(s), symbolic_.num_rows(s))};
   }
 
-  // Supernodes of one height, the small ones first. Those of similar shape share a group: each takes the largest that
-  // is left and those with which the least is padded.
-  void add_level(int32_t* begin, int32_t* end, int32_t stand_in) {
+  // Supernodes of one height, the small ones first. Each takes the largest that is left and those with which the least
+  // is padded, as long as to visit them together costs less than one by one.
+  void add_level(int32_t* begin, int32_t* end, int32_t stand_ins) {
     int32_t* const grouped = std::find_if(begin, end, [&](int32_t s) { return !is_small(s); });
-    while (grouped - begin >= kMinGroupMembers) {
+    while (begin < grouped) {
       int32_t columns = symbolic_.num_columns(*begin), rows = symbolic_.num_rows(*begin);
-      int32_t* last = begin + 1;
-      for (; last < grouped && last - begin < kLanes; ++last) {
+      double apart = cost_of_single(*begin), most_saved = 0;
+      int32_t* best_end = begin + 1;
+      for (int32_t* last = begin + 1; last < grouped && last - begin < kLanes; ++last) {
         const auto growth = [&](int32_t s) {
           return padded_size(std::max(columns, symbolic_.num_columns(s)), std::max(rows, symbolic_.num_rows(s))) *
                      static_cast<double>(last - begin + 1) -
@@ -134,12 +147,30 @@ class Builder {
         int32_t* const best = std::min_element(last, grouped, [&](int32_t a, int32_t b) { return growth(a) < growth(b); });
         columns = std::max(columns, symbolic_.num_columns(*best));
         rows = std::max(rows, symbolic_.num_rows(*best));
+        apart += cost_of_single(*best);
         std::rotate(last, best, best + 1);
+        const double saved = apart - cost_of_batch(columns, rows);
+        if (saved > most_saved) {
+          most_saved = saved;
+          best_end = last + 1;
+        }
       }
-      add_group(begin, last, stand_in);
-      begin = last;
+      add_group(begin, best_end, stand_ins);
+      begin = best_end;
     }
-    for (; begin < end; ++begin) add_group(begin, begin + 1, stand_in);
+    for (; begin < end; ++begin) add_group(begin, begin + 1, stand_ins);
+  }
+
+  // What the two sweeps of a group cost, in clock cycles for three columns: products and sums, rows that are moved between
+  // vectors and memory, and what is there however small the group.
+  static double cost_of_batch(double columns, double rows) {
+    return kCostOfProduct * columns * (2 * rows + columns) + kCostOfMove * (2 * columns + 3 * rows) + kCostOfGroup;
+  }
+  double cost_of_single(int32_t s) const {
+    const double columns = symbolic_.num_columns(s), column_blocks = num_blocks(symbolic_.num_columns(s)),
+                 row_blocks = num_blocks(symbolic_.num_rows(s));
+    return kCostOfProduct * columns * (2 * row_blocks + column_blocks) + kCostOfColumn * columns +
+           kCostOfMove * (2 * column_blocks + 3 * row_blocks) + kCostOfGroup;
   }
 
   bool is_small(int32_t s) const {
@@ -148,7 +179,7 @@ class Builder {
 
   static double padded_size(int32_t columns, int32_t rows) { return columns * (0.5 * columns + rows); }
 
-  void add_group(const int32_t* begin, const int32_t* end, int32_t stand_in) {
+  void add_group(const int32_t* begin, const int32_t* end, int32_t stand_ins) {
     int32_t columns = 0, rows = 0;
     for (const int32_t* s = begin; s < end; ++s) {
       columns = std::max(columns, symbolic_.num_columns(*s));
@@ -166,21 +197,21 @@ class Builder {
     result_.group_indices.push_back(check(static_cast<int64_t>(result_.indices.size())));
     result_.group_member_start.push_back(static_cast<int32_t>(result_.group_members.size()));
     if (single) {
-      add_columns(*begin, stand_in);
+      add_columns(*begin, stand_ins);
       for (int32_t k = 0; k < rows; ++k) result_.indices.push_back(workspace_row(*begin, k));
-      pad(stand_in);
+      pad(stand_ins);
       return;
     }
     for (int32_t j = 0; j < columns; ++j) {
       for (int32_t lane = 0; lane < kLanes; ++lane) {
         const bool real = lane < end - begin && j < symbolic_.num_columns(begin[lane]);
-        result_.indices.push_back(real ? symbolic_.first[begin[lane]] + j : stand_in);
+        result_.indices.push_back(real ? symbolic_.first[begin[lane]] + j : stand_ins + lane);
       }
     }
     for (int32_t k = 0; k < rows; ++k) {
       for (int32_t lane = 0; lane < kLanes; ++lane) {
         const bool real = lane < end - begin && k < symbolic_.num_rows(begin[lane]);
-        result_.indices.push_back(real ? workspace_row(begin[lane], k) : stand_in);
+        result_.indices.push_back(real ? workspace_row(begin[lane], k) : stand_ins + lane);
       }
     }
   }
@@ -215,17 +246,19 @@ class Builder {
   }
 
   // Indices of a single supernode come in blocks of kLanes.
-  void add_columns(int32_t s, int32_t stand_in) {
+  void add_columns(int32_t s, int32_t stand_ins) {
     for (int32_t column = symbolic_.first[s]; column < symbolic_.first[s + 1]; ++column) result_.indices.push_back(column);
-    pad(stand_in);
+    pad(stand_ins);
   }
 
-  void pad(int32_t stand_in) {
+  void pad(int32_t stand_ins) {
     const int64_t begin = result_.group_indices.back();
-    while ((static_cast<int64_t>(result_.indices.size()) - begin) % kLanes != 0) result_.indices.push_back(stand_in);
+    for (int64_t lane; (lane = (static_cast<int64_t>(result_.indices.size()) - begin) % kLanes) != 0;) {
+      result_.indices.push_back(stand_ins + static_cast<int32_t>(lane));
+    }
   }
 
-  void add_upper(int32_t s, int32_t stand_in) {
+  void add_upper(int32_t s) {
     const int32_t columns = symbolic_.num_columns(s), rows = symbolic_.num_rows(s);
     result_.group_members.push_back(s);
     result_.group_columns.push_back(columns);
@@ -233,12 +266,12 @@ class Builder {
     place_values(SingleLayout(columns, rows));
     result_.group_indices.push_back(check(static_cast<int64_t>(result_.indices.size())));
     result_.group_member_start.push_back(static_cast<int32_t>(result_.group_members.size()));
-    add_columns(s, stand_in);
+    add_columns(s, stand_ins(s));
     for (int32_t k = 0; k < rows; ++k) result_.indices.push_back(result_.slots[s] + k);
-    pad(stand_in);
-    add_columns(s, stand_in);
+    pad(stand_ins(s));
+    add_columns(s, stand_ins(s));
     for (int32_t k = 0; k < rows; ++k) result_.indices.push_back(symbolic_.rows[symbolic_.row_start[s] + k]);
-    pad(stand_in);
+    pad(stand_ins(s));
     result_.node_roots.push_back(s);
     finish_node();
   }

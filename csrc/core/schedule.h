@@ -21,7 +21,7 @@ namespace largesteps {
 
 struct Schedule {
   int32_t num_tasks = 0;
-  int32_t workspace_rows = 0;        // vertices, slots, and one row per node that stands in where indices are padded
+  int32_t workspace_rows = 0;        // vertices; for each node its slots and kLanes rows that stand in where indices are padded
   int64_t factor_size = 0;           // numbers, a multiple of kLanes
   // Nodes are the tasks and then the upper supernodes, children before parents.
   std::vector<int32_t> node_groups;  // num_nodes + 1: the groups of each node, in the order of the forward sweep

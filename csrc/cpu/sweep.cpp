@@ -152,11 +152,10 @@ bool Sweep<T, Given>::forward(int32_t node, T* scratch) const {
   for (int32_t k = index_[kNodeRootStart][node]; k < index_[kNodeRootStart][node + 1]; ++k) {
     const int32_t root = index_[kNodeRoots][k];
     is_finite &= load_rhs(index_[kFirst][is_task ? index_[kSubtree][root] : root], index_[kFirst][root + 1]);
-    clear(index_[kSlots][root], index_.num_rows(root));
+    clear(index_[kSlots][root], index_.num_rows(root) + kLanes);  // of the last root with the rows that stand in
     if (is_task) continue;
     LARGESTEPS_WITH_STRIDE(pull, root)
   }
-  clear(index_[kWorkspaceRows] - index_[kNumNodes] + node, 1);  // the row that stands in
   if (!is_finite) return false;
   for (int32_t group = index_[kNodeGroups][node]; group < index_[kNodeGroups][node + 1]; ++group) {
     sweep_group(group, true, index_[kIndices] + index_[kGroupIndices][group], scratch);
