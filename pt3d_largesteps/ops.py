@@ -4,6 +4,7 @@
     count_entries(index) -> count                                             of L, without the zeros in dense blocks
     factorize(values, index, store_double) -> (factor, breakdown)             the numbers
     solve(values, factor, index, rhs, direction) -> x                         M x = rhs
+    solve_detached(values, factor, index, rhs, direction) -> x                the same, without derivatives
 
 They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``. ``solve`` is differentiable in ``rhs`` and in
 the matrix's ``values``: with M symmetric and an upstream gradient g of x = M^-1 b,
@@ -34,12 +35,15 @@ if not is_compiled():
     _library.define("count_entries(Tensor index) -> Tensor")
     _library.define("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)")
     _library.define("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor")
+    _library.define("solve_detached(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor")
     _library.impl("analyze", reference.analyze, "CPU")
     _library.impl("count_entries", reference.count_entries, "CPU")
     _library.impl("factorize", reference.factorize, "CPU")
     _library.impl("solve", reference.solve, "CPU")
+    _library.impl("solve_detached", reference.solve, "CPU")
 
 _ops = torch.ops.pt3d_largesteps
+_solve_detached = _ops.solve_detached.default  # half of what a small solve costs is to find the operator and no gradient
 
 
 def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None, leaf_size: int) -> Tensor:
@@ -88,8 +92,7 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
             return _Solve.apply(values, factor, index, rhs, direction)
         if torch.is_grad_enabled() and (rhs.requires_grad or values.requires_grad or factor.requires_grad):
             return _ops.solve(values, factor, index, rhs, direction)
-        with torch._C._AutoDispatchBelowAutograd():  # half of what a small solve costs is to find that there is no gradient
-            return _ops.solve(values, factor, index, rhs, direction)
+        return _solve_detached(values, factor, index, rhs, direction)
     except RuntimeError as error:
         if "rhs: expected" not in str(error):
             raise
@@ -127,6 +130,7 @@ def _(values, index, store_double):
     )
 
 
+@torch.library.register_fake(f"{NAMESPACE}::solve_detached")
 @torch.library.register_fake(f"{NAMESPACE}::solve")
 def _(values, factor, index, rhs, direction):
     if not values.device == factor.device == index.device == rhs.device:

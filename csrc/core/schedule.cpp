@@ -13,11 +13,11 @@ namespace {
 
 using Indices = std::vector<int32_t>;
 
-// Tasks hold at most so many entries of the factor (in float32 a megabyte), and at least a few tasks are
-// made of everything that is worth sharing.
+// Tasks hold at most so many entries of the factor (in float32 a megabyte). What is not large enough for two such tasks
+// but worth sharing between two threads becomes two that weigh the same, up to a few percent.
 constexpr double kMaxTaskEntries = 262144;
 constexpr double kMinTaskEntries = 16384;
-constexpr double kTasksAtLeast = 2;
+constexpr double kBalance = 1.08;
 // Groups are for small supernodes: the others fill vectors by themselves.
 constexpr int32_t kMaxGroupColumns = 48;
 constexpr int32_t kMaxGroupRows = 112;
@@ -57,7 +57,8 @@ class Builder {
     return static_cast<int32_t>(size);
   }
 
-  // Cuts the tree where the subtrees are small enough, and puts small subtrees that follow each other into one task.
+  // Large systems are cut into tasks of the largest size, small ones into two that weigh about the same: of what a cut into
+  // larger pieces leaves unbalanced, one into smaller pieces is tried.
   void find_tasks() {
     std::vector<double> weight(num_supernodes_);
     double total = 0;
@@ -68,26 +69,60 @@ class Builder {
       total += own;
       if (symbolic_.parent[s] >= 0) weight[symbolic_.parent[s]] += weight[s];
     }
-    const double limit = std::clamp(total / kTasksAtLeast, kMinTaskEntries, kMaxTaskEntries);
+    if (total > 2 * kMaxTaskEntries || total < 2 * kMinTaskEntries) {
+      fill_tasks(cut_tree(weight, kMaxTaskEntries), weight);
+    } else {
+      for (int pieces = 2; pieces <= 4 && !balance_tasks(cut_tree(weight, total / pieces), weight); ++pieces) {
+      }
+    }
     task_of_root_.assign(num_supernodes_, -1);
-    double open = limit;
-    int32_t task = -1;
+    for (size_t task = 0; task < roots_.size(); ++task) {
+      for (const int32_t root : roots_[task]) task_of_root_[root] = static_cast<int32_t>(task);
+    }
+    result_.num_tasks = static_cast<int32_t>(roots_.size());
+  }
+
+  // The roots of the largest subtrees that do not weigh more; upper_ holds what is above them.
+  Indices cut_tree(const std::vector<double>& weight, double limit) {
+    Indices subtrees;
+    upper_.clear();
     for (int32_t s = 0; s < num_supernodes_; ++s) {
       const int32_t parent = symbolic_.parent[s];
       if (weight[s] > limit && symbolic_.subtree[s] < s) {
         upper_.push_back(s);
       } else if (parent < 0 || weight[parent] > limit) {
-        if (task < 0 || open + weight[s] > limit) {
-          ++task;
-          open = 0;
-          roots_.emplace_back();
-        }
-        open += weight[s];
-        roots_[task].push_back(s);
-        task_of_root_[s] = task;
+        subtrees.push_back(s);
       }
     }
-    result_.num_tasks = task + 1;
+    return subtrees;
+  }
+
+  // Subtrees that follow each other share a task as long as there is room.
+  void fill_tasks(const Indices& subtrees, const std::vector<double>& weight) {
+    double filled = 0;
+    for (const int32_t root : subtrees) {
+      if (roots_.empty() || filled + weight[root] > kMaxTaskEntries) {
+        roots_.emplace_back();
+        filled = 0;
+      }
+      filled += weight[root];
+      roots_.back().push_back(root);
+    }
+  }
+
+  // Two tasks, each subtree, the heaviest first, going to the lighter one; whether they weigh about the same.
+  bool balance_tasks(Indices subtrees, const std::vector<double>& weight) {
+    std::stable_sort(subtrees.begin(), subtrees.end(), [&](int32_t a, int32_t b) { return weight[a] > weight[b]; });
+    roots_.assign(2, {});
+    double filled[2] = {};
+    for (const int32_t root : subtrees) {
+      const int lighter = filled[1] < filled[0];
+      filled[lighter] += weight[root];
+      roots_[lighter].push_back(root);
+    }
+    for (Indices& roots : roots_) std::sort(roots.begin(), roots.end());
+    if (roots_[1].empty()) roots_.pop_back();
+    return std::max(filled[0], filled[1]) <= kBalance * 0.5 * (filled[0] + filled[1]);
   }
 
   // Each node's slots, its stand-ins behind them, begin on a line of memory that no other node writes to.

@@ -71,11 +71,12 @@ class SharedSweep : public SharedWork {
 
   void run() override {
     WaitWatch watch;
+    int32_t step = -1;
     for (;;) {
-      const int32_t step = take();
+      if (step < 0) step = take();
       if (step >= 0) {
         watch.begin_step();
-        do_step(step);
+        step = do_step(step);
         watch.end_step();
         remaining_.fetch_sub(1, std::memory_order_acq_rel);
       } else if (remaining_.load(std::memory_order_acquire) == 0) {
@@ -100,29 +101,38 @@ class SharedSweep : public SharedWork {
     return step;
   }
 
-  void finish_one(int32_t step) {
+  // One thing less that a step waits for. The first step that nothing else holds back is for the thread that finds it,
+  // which need not wait for the lock; the others go to whoever comes.
+  void finish_one(int32_t step, int32_t& next) {
     if (waits_[static_cast<size_t>(step)].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    if (next < 0) {
+      next = step;
+      return;
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     ready_.push_back(step);
     num_ready_hint_.store(static_cast<int32_t>(ready_.size()), std::memory_order_relaxed);
   }
 
-  void do_step(int32_t step) {
+  // Returns a step that can be done now, or -1.
+  int32_t do_step(int32_t step) {
     const int32_t num_nodes = index_[kNumNodes];
     T* const memory = scratch<T>(index_, num_columns_);
+    int32_t next = -1;
     if (step < num_nodes) {
       if (!sweep_.forward(step, memory)) status_.store(SolveStatus::kRhsNotFinite);
       for (int32_t k = index_[kNodeRootStart][step]; k < index_[kNodeRootStart][step + 1]; ++k) {
-        if (index_[kRootParents][k] >= 0) finish_one(index_[kRootParents][k]);
+        if (index_[kRootParents][k] >= 0) finish_one(index_[kRootParents][k], next);
       }
-      finish_one(num_nodes + step);
+      finish_one(num_nodes + step, next);
     } else {
       const int32_t node = step - num_nodes;
       if (!sweep_.backward(node, memory)) note_overflow(status_);
       for (int32_t k = index_[kNodeChildStart][node]; k < index_[kNodeChildStart][node + 1]; ++k) {
-        finish_one(num_nodes + index_[kChildNodes][k]);
+        finish_one(num_nodes + index_[kChildNodes][k], next);
       }
     }
+    return next;
   }
 
   const IndexView index_;

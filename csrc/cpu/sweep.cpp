@@ -6,38 +6,39 @@
 #include "../core/layout.h"
 
 namespace largesteps {
-namespace {
-
-// The order of the matrix's rows may be any: what they hold is asked for some rows before it is needed.
-constexpr int32_t kAhead = 16;
-
-inline void prefetch(const void* address) {
-#if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(address);
-#endif
-}
-
-}  // namespace
-
 // Three columns of three, by far the most frequent case, are moved four numbers at a time: the last belongs to the next row
-// and is never used.
+// and is never used. Of the last row of all there is none.
 template <typename T, typename Given>
 bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
   typedef T Row __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T))));
   typedef Given GivenRow __attribute__((vector_size(4 * sizeof(Given)), aligned(sizeof(Given))));
   const int32_t* const old_from_new = index_[kOldFromNew];
-  // Nothing is read of a row that another thread may be writing, as it may where x takes the place of the right-hand side.
-  const int32_t last = rhs_ == x_ ? 0 : index_[kNumVerts] - 1;
-  T* to = workspace_ + int64_t{begin} * 4;
   Row checks = {};
-  for (int32_t row = begin; row < end; ++row, to += 4) {
-    if (row + kAhead < end) prefetch(rhs_ + old_from_new[row + kAhead] * int64_t{3});
-    const Given* const from = rhs_ + old_from_new[row] * int64_t{3};
-    const GivenRow given = old_from_new[row] < last ? *reinterpret_cast<const GivenRow*>(from)
-                                                    : GivenRow{from[0], from[1], from[2], 0};
+  const auto load = [&](int32_t row, const GivenRow& given) {
     const Row numbers = __builtin_convertvector(given, Row);
     checks += 0 * numbers;
-    *reinterpret_cast<Row*>(to) = numbers;
+    *reinterpret_cast<Row*>(workspace_ + int64_t{row} * 4) = numbers;
+  };
+  const auto load_rows = [&](int32_t from, int32_t to) {
+    for (int32_t row = from; row < to; ++row) {
+      load(row, *reinterpret_cast<const GivenRow*>(rhs_ + old_from_new[row] * int64_t{3}));
+    }
+  };
+  const auto load_one = [&](int32_t row) {
+    const Given* const given = rhs_ + old_from_new[row] * int64_t{3};
+    load(row, GivenRow{given[0], given[1], given[2], 0});
+  };
+  // Nothing is read of a row that another thread may be writing, as it may where x takes the place of the right-hand side.
+  if (rhs_ == x_) {
+    for (int32_t row = begin; row < end; ++row) load_one(row);
+  } else {
+    const int32_t last = index_[kNewFromOld][index_[kNumVerts] - 1];
+    const bool has_last = last >= begin && last < end;
+    load_rows(begin, has_last ? last : end);
+    if (has_last) {
+      load_one(last);
+      load_rows(last + 1, end);
+    }
   }
   return checks[0] + checks[1] + checks[2] == 0;
 }
@@ -50,7 +51,6 @@ bool Sweep<T, Given>::store_positions(int32_t begin, int32_t end) const {
   const T* from = workspace_ + int64_t{begin} * 4;
   GivenRow checks = {};
   for (int32_t row = begin; row < end; ++row, from += 4) {
-    if (row + kAhead < end) prefetch(x_ + old_from_new[row + kAhead] * int64_t{3});
     const GivenRow numbers = __builtin_convertvector(*reinterpret_cast<const Row*>(from), GivenRow);
     checks += 0 * numbers;
     std::memcpy(x_ + old_from_new[row] * int64_t{3}, &numbers, 3 * sizeof(Given));
