@@ -71,7 +71,10 @@ def count_entries(index: Tensor) -> int:
 
 
 def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor, Tensor]:
-    """The factor, and (3,) float64: the vertex that breaks down (-1: none), its pivot, its diagonal entry."""
+    """The factor, and (3,) float64: the vertex that breaks down, its pivot, its diagonal entry.
+
+    The vertex is -1 where there is none, -2 where there is none but a number of the factor is not finite as it is stored.
+    """
     return _ops.factorize(values, index, store_double)
 
 

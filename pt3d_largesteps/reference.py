@@ -195,7 +195,8 @@ def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor
             where = structure.in_parent[structure.row_start[node] : structure.row_start[node + 1]]
             update = front[n:, n:] - product @ front[:n, n:]
             updates.setdefault(structure.parent[node], []).append((where, update))
-    return factor, torch.tensor([-1.0, 0.0, 0.0], dtype=torch.float64)
+    no_vertex = -1.0 if bool(torch.isfinite(factor).all()) else -2.0
+    return factor, torch.tensor([no_vertex, 0.0, 0.0], dtype=torch.float64)
 
 
 def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int) -> Tensor:

@@ -14,7 +14,6 @@
 #include <sstream>
 #include <string>
 #include <tuple>
-#include <vector>
 
 #include "../core/analysis.h"
 #include "../core/index_buffer.h"
@@ -67,17 +66,16 @@ Tensor analyze(const Tensor& crow_indices, const Tensor& col_indices, const std:
   largesteps::SymbolicOptions options;
   options.dissection.leaf_size = static_cast<int32_t>(leaf_size);
   options.dissection.num_threads = num_threads();
-  std::vector<int32_t> buffer;
+  std::optional<largesteps::Analysis> analysis;
   std::string error;
   try {
-    buffer = largesteps::analyze_pattern(num_verts, crow, static_cast<const int64_t*>(col_indices.const_data_ptr()),
-                                         points, options);
+    analysis.emplace(num_verts, crow, static_cast<const int64_t*>(col_indices.const_data_ptr()), points, options);
   } catch (const std::exception& exception) {
     error = exception.what();
   }
   STD_TORCH_CHECK(error.empty(), "matrix: ", error);
-  Tensor index = torch::stable::new_empty(crow_indices, {static_cast<int64_t>(buffer.size())}, ScalarType::Int);
-  std::copy(buffer.begin(), buffer.end(), static_cast<int32_t*>(index.mutable_data_ptr()));
+  Tensor index = torch::stable::new_empty(crow_indices, {analysis->size()}, ScalarType::Int);
+  analysis->write(static_cast<int32_t*>(index.mutable_data_ptr()));
   return index;
 }
 
@@ -135,7 +133,7 @@ std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index, 
   });
   STD_TORCH_CHECK(error.empty(), "factorize: ", error);
   auto* numbers = static_cast<double*>(breakdown.mutable_data_ptr());
-  numbers[0] = result.vertex;
+  numbers[0] = result.vertex < 0 && result.overflows ? -2 : result.vertex;
   numbers[1] = result.pivot;
   numbers[2] = result.diagonal;
   return {factor, breakdown};

@@ -5,13 +5,31 @@
 #include <vector>
 
 #include "index_buffer.h"
+#include "schedule.h"
 #include "symbolic.h"
 
 namespace largesteps {
 
-// crow (num_verts + 1) and columns (crow[num_verts]) are the pattern of a symmetric matrix in compressed rows, columns
-// increasing in each row and the diagonal present; positions (num_verts, 3) or nullptr. Throws std::invalid_argument
-// where the pattern is not one, and std::length_error where an index would not fit into 31 bits.
+// The analysis of a symmetric pattern in compressed rows: crow (num_verts + 1) and columns (crow[num_verts]), which are read
+// again by write(), columns increasing in each row and the diagonal present; positions (num_verts, 3) or nullptr. Throws
+// std::invalid_argument where the pattern is not one, and std::length_error where an index would not fit into 31 bits.
+class Analysis {
+ public:
+  Analysis(int64_t num_verts, const int64_t* crow, const int64_t* columns, const double* positions,
+           const SymbolicOptions& options);
+
+  int64_t size() const { return size_; }  // of the index buffer
+  void write(int32_t* buffer) const;
+
+ private:
+  int64_t num_verts_;
+  const int64_t* crow_;
+  const int64_t* columns_;
+  Symbolic symbolic_;
+  Schedule schedule_;
+  int32_t size_ = 0;
+};
+
 std::vector<int32_t> analyze_pattern(int64_t num_verts, const int64_t* crow, const int64_t* columns,
                                      const double* positions, const SymbolicOptions& options);
 

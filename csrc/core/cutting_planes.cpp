@@ -10,6 +10,9 @@ namespace largesteps {
 namespace {
 
 constexpr int32_t kMinPointsForChoice = 150;
+// Of parts of more points than this only one in two or three is counted, and of large ones so many in all.
+constexpr int32_t kPointsPerSample = 600;
+constexpr int32_t kMaxSparse = 2;
 constexpr int32_t kMaxSamples = 8192;
 constexpr size_t kNumAxes = 9;  // those of inertia, and between each two of them
 constexpr int32_t kMaxSlices = 48;
@@ -120,18 +123,33 @@ void set_axis(const Moments& moments, int32_t num_points, const Vector& axis, si
 }
 
 // Point by point for all axes together, because neighbours among the points tend to be in the same slice, and additions
-// to the same number have to wait for each other.
+// to the same number have to wait for each other. Where a point lies along four axes is found at once and without branches.
 void count(const PlacedVertex* points, int32_t num_points, int32_t stride, Slices& slices) {
-  const auto last = static_cast<float>(slices.num_slices - 1);
+  typedef float Four __attribute__((vector_size(16)));
+  typedef int32_t FourIndices __attribute__((vector_size(16)));
+  constexpr size_t kNumFours = (kNumAxes + 3) / 4;
+  Four x[kNumFours] = {}, y[kNumFours] = {}, z[kNumFours] = {}, lowest[kNumFours] = {}, per_height[kNumFours] = {};
+  for (size_t axis = 0; axis < kNumAxes; ++axis) {
+    const size_t four = axis / 4, lane = axis % 4;
+    x[four][lane] = slices.axes[axis][0];
+    y[four][lane] = slices.axes[axis][1];
+    z[four][lane] = slices.axes[axis][2];
+    lowest[four][lane] = slices.lowest[axis];
+    per_height[four][lane] = slices.per_height[axis];
+  }
+  const Four first = {}, last = first + static_cast<float>(slices.num_slices - 1);
   for (int32_t index = 0; index < num_points; index += stride) {
     const PlacedVertex point = points[index];
-    std::array<int32_t, kNumAxes> place;
-    for (size_t axis = 0; axis < kNumAxes; ++axis) {
-      const float above = height_above_origin(point, slices.axes[axis]) - slices.lowest[axis];
-      place[axis] = static_cast<int32_t>(std::min(std::max(above * slices.per_height[axis], 0.0F), last));
+    FourIndices place[kNumFours];
+    for (size_t four = 0; four < kNumFours; ++four) {
+      const Four height = x[four] * point.x + y[four] * point.y + z[four] * point.z;
+      Four slice = (height - lowest[four]) * per_height[four];
+      slice = slice > first ? slice : first;
+      slice = slice < last ? slice : last;
+      place[four] = __builtin_convertvector(slice, FourIndices);
     }
     for (size_t axis = 0; axis < kNumAxes; ++axis) {
-      const auto slice = static_cast<size_t>(place[axis]);
+      const auto slice = static_cast<size_t>(place[axis / 4][axis % 4]);
       ++slices.counts[axis][slice];
       slices.reach[axis][slice] += point.reach;
     }
@@ -171,7 +189,7 @@ const std::vector<Plane>& PlaneChooser::choose(const PlacedVertex* points, int32
                              longest[0] * middle[1] - longest[1] * middle[0]};
     const std::array<Vector, 3> axes = {longest, middle, shortest};
     Slices slices;
-    const int32_t stride = 1 + num_points / kMaxSamples;
+    const int32_t stride = 1 + std::max(std::min(num_points / kPointsPerSample, kMaxSparse), num_points / kMaxSamples);
     slices.num_samples = (num_points - 1) / stride + 1;
     slices.num_slices = std::min(kMaxSlices, 4 + static_cast<int32_t>(kSlicesPerRoot * std::sqrt(slices.num_samples)));
     for (size_t index = 0; index < 3; ++index) {

@@ -24,5 +24,5 @@ Kernels make(const char* name) {
            wide<float, 2>()},
           {narrow<double, 1>(), narrow<double, 2>(), narrow<double, 3>(), narrow<double, 4>(), wide<double, 1>(),
            wide<double, 2>()},
-          {update, scale}};
+          {invert, gather, scatter, scale, update}};
 }

@@ -1,6 +1,7 @@
 #include "factorize.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -14,19 +15,25 @@ namespace {
 
 constexpr int32_t kLeastSharedVerts = 2000;
 
-// G and -P are what the front holds, with the opposite sign.
+// G and -P are what the front holds, with the opposite sign. False where a number is not finite as it is stored.
 template <typename T, typename Layout>
-void store_factor(const Front& front, const Layout& layout, T* g, T* p) {
+bool store_factor(const Front& front, const Layout& layout, T* g, T* p) {
   const int32_t n = front.num_columns(), r = front.num_rows();
+  T check = 0;  // becomes NaN with the first number that is not finite
   for (int32_t column = 0; column < n; ++column) {
     for (int32_t row = Layout::first_row(column); row < n; ++row) {
       const double value = row >= column ? front.at(row, column) : front.at(column, row);
-      g[layout.at_g(row, column)] = static_cast<T>(-value);
+      const T number = static_cast<T>(-value);
+      g[layout.at_g(row, column)] = number;
+      check += 0 * number;
     }
     for (int32_t row = 0; row < r; ++row) {
-      p[layout.at_p(row, column)] = static_cast<T>(-front.at(n + row, column));
+      const T number = static_cast<T>(-front.at(n + row, column));
+      p[layout.at_p(row, column)] = number;
+      check += 0 * number;
     }
   }
+  return check == 0;
 }
 
 template <typename Stored, typename Given>
@@ -57,6 +64,7 @@ class Factorization {
       }
     });
     if (breakdown_.vertex < 0) factorize_upper();
+    breakdown_.overflows = overflows_;
     return breakdown_;
   }
 
@@ -127,13 +135,15 @@ class Factorization {
     const int32_t group = group_[static_cast<size_t>(s)], members = index_[kGroupMemberStart][group];
     Stored* const g = factor_ + int64_t{kLanes} * index_[kGroupG][group];
     Stored* const p = factor_ + int64_t{kLanes} * index_[kGroupP][group];
+    bool is_finite = false;
     if (index_[kGroupMemberStart][group + 1] - members == 1) {
-      store_factor(front, SingleLayout(front.num_columns(), front.num_rows()), g, p);
+      is_finite = store_factor(front, SingleLayout(front.num_columns(), front.num_rows()), g, p);
     } else {
       const int32_t* const begin = index_[kGroupMembers] + members;
       const auto lane = std::find(begin, begin + kLanes, s) - begin;
-      store_factor(front, BatchLayout(index_[kGroupColumns][group], index_[kGroupRows][group]), g + lane, p + lane);
+      is_finite = store_factor(front, BatchLayout(index_[kGroupColumns][group], index_[kGroupRows][group]), g + lane, p + lane);
     }
+    if (!is_finite) overflows_ = true;
     const auto r = static_cast<size_t>(front.num_rows());
     if (r == 0) return true;
     complements_[static_cast<size_t>(s)].reset(new double[r * r]);
@@ -145,7 +155,7 @@ class Factorization {
   void report(int32_t vertex, double pivot, double diagonal) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const int32_t* const position = index_[kNewFromOld];
-    if (breakdown_.vertex < 0 || position[vertex] < position[breakdown_.vertex]) breakdown_ = {vertex, pivot, diagonal};
+    if (breakdown_.vertex < 0 || position[vertex] < position[breakdown_.vertex]) breakdown_ = {vertex, pivot, diagonal, false};
   }
 
   const IndexView index_;
@@ -157,6 +167,7 @@ class Factorization {
   std::vector<std::unique_ptr<Front>> free_;
   std::mutex mutex_;
   Breakdown breakdown_;
+  std::atomic<bool> overflows_{false};
 };
 
 }  // namespace

@@ -18,6 +18,7 @@ struct Breakdown {
   int32_t vertex = -1;  // in the order of the matrix; -1: there was none
   double pivot = 0;
   double diagonal = 0;  // of the matrix at that vertex
+  bool overflows = false;  // a number of the factor is not finite where it is stored
 };
 
 // values: of the matrix, in the order of its entries, finite. factor: index.factor_size() numbers. All arithmetic is in

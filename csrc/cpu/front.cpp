@@ -1,16 +1,14 @@
 #include "front.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "../core/layout.h"
 #include "../core/parallel.h"
-#include "kernels.h"
 
 namespace largesteps {
 namespace {
 
-// Columns eliminated together.
-constexpr int32_t kDepth = 16;
 // A pivot this much smaller than the diagonal of the matrix is rounding error.
 constexpr double kSmallestPivot = 1e-14;
 // Fronts of at least so many columns and rows are shared between threads, so many columns at a time.
@@ -26,7 +24,11 @@ void Front::assemble(const IndexView& index, int32_t s, const T* values) {
   n_ = end - first;
   m_ = int64_t{n_} + index.num_rows(s);
   ld_ = round_up(m_);
-  values_.assign(static_cast<size_t>(ld_ * m_), 0.0);
+  if (values_.size() < static_cast<size_t>(ld_ * m_)) values_.resize(static_cast<size_t>(ld_ * m_));
+  for (int64_t column = 0; column < m_; ++column) {  // whole tiles of rows, as the kernels work on them
+    double* const to = values_.data() + column * ld_;
+    std::fill(to + column / 8 * 8, to + ld_, 0.0);
+  }
   diagonal_.resize(static_cast<size_t>(n_));
   place_.resize(static_cast<size_t>(index[kNumVerts]));
   for (int32_t k = 0; k < index.num_rows(s); ++k) place_[static_cast<size_t>(rows[k])] = n_ + k;
@@ -51,86 +53,45 @@ void Front::add(const double* complement, const int32_t* rows_in_front, int32_t 
   }
 }
 
-// inverse_ = the inverse of the pivot block (depth, depth), in full.
 int32_t Front::invert_pivots(int32_t begin, int32_t depth) {
-  double block[kDepth][kDepth];
+  double smallest[kMaxDepth];
+  std::fill(std::begin(inverse_), std::end(inverse_), 0.0);
   for (int32_t j = 0; j < depth; ++j) {
-    for (int32_t i = j; i < depth; ++i) block[i][j] = block[j][i] = at(begin + i, begin + j);
-  }
-  for (int32_t p = 0; p < depth; ++p) {
-    const double pivot = block[p][p];
-    if (!(pivot > kSmallestPivot * diagonal_[static_cast<size_t>(begin + p)])) {
-      pivot_ = pivot;
-      return begin + p;
-    }
-    const double inverse = 1.0 / pivot;
-    double row[kDepth];
-    for (int32_t j = 0; j < depth; ++j) row[j] = block[p][j];
-    for (int32_t i = 0; i < depth; ++i) {
-      const double factor = row[i] * inverse;
-      for (int32_t j = 0; j < depth; ++j) block[i][j] -= factor * row[j];
-    }
-    for (int32_t j = 0; j < depth; ++j) block[p][j] = block[j][p] = row[j] * inverse;
-    block[p][p] = -inverse;
-  }
-  inverse_.resize(static_cast<size_t>(depth * depth));
-  for (int32_t j = 0; j < depth; ++j) {
-    for (int32_t i = 0; i < depth; ++i) inverse_[static_cast<size_t>(j * depth + i)] = -block[i][j];
-  }
-  return -1;
-}
-
-// The columns of the pivots over all rows of the front, as tiles of eight rows and row by row; zero at the pivots.
-void Front::gather_rows(int32_t begin, int32_t depth) {
-  const int64_t end = int64_t{begin} + depth;
-  tiles_.assign(static_cast<size_t>(ld_ * depth), 0.0);
-  rows_.assign(static_cast<size_t>(ld_ * depth), 0.0);
-  for (int64_t i = 0; i < begin; ++i) {
-    const double* const from = values_.data() + i * ld_ + begin;
-    double* const tile = tiles_.data() + i / 8 * depth * 8 + i % 8;
-    for (int32_t k = 0; k < depth; ++k) {
-      rows_[static_cast<size_t>(i * depth + k)] = from[k];
-      tile[k * 8] = from[k];
+    smallest[j] = kSmallestPivot * diagonal_[static_cast<size_t>(begin + j)];
+    for (int32_t i = j; i < depth; ++i) {
+      inverse_[i * kMaxDepth + j] = inverse_[j * kMaxDepth + i] = at(begin + i, begin + j);
     }
   }
-  for (int32_t k = 0; k < depth; ++k) {
-    const double* const from = values_.data() + (begin + k) * ld_;
-    for (int64_t i = end; i < m_; ++i) {
-      rows_[static_cast<size_t>(i * depth + k)] = from[i];
-      tiles_[static_cast<size_t>((i / 8 * depth + k) * 8 + i % 8)] = from[i];
-    }
-  }
+  const int32_t broken = kernels().dense.invert(inverse_, depth, smallest);
+  if (broken < 0) return -1;
+  pivot_ = inverse_[broken * kMaxDepth + broken];
+  return begin + broken;
 }
 
 int32_t Front::eliminate(int num_threads) {
   const DenseKernels& dense = kernels().dense;
   const bool shared = num_threads > 1 && m_ >= kSharedFront;
-  for (int32_t begin = 0; begin < n_; begin += kDepth) {
-    const int32_t depth = std::min(kDepth, n_ - begin);
+  const int32_t num_parts = (n_ + kMaxDepth - 1) / kMaxDepth;
+  for (int32_t part = 0; part < num_parts; ++part) {
+    const int32_t begin = part * n_ / num_parts, depth = (part + 1) * n_ / num_parts - begin;
     const int32_t broken = invert_pivots(begin, depth);
     if (broken >= 0) return broken;
-    gather_rows(begin, depth);
-    scaled_.resize(static_cast<size_t>(ld_ * depth));
-    dense.scale(scaled_.data(), tiles_.data(), inverse_.data(), 0, ld_ / 8, depth);
+    tiles_.resize(std::max(tiles_.size(), static_cast<size_t>(ld_ * depth)));
+    scaled_.resize(tiles_.size());
+    dense.gather(tiles_.data(), values_.data(), ld_, begin, depth);
+    dense.scale(scaled_.data(), tiles_.data(), inverse_, ld_ / 8, depth);
     if (shared) {
-      parallel_for((m_ + kSharedColumns - 1) / kSharedColumns, num_threads, [&](int64_t part) {
-        const int64_t from = part * kSharedColumns;
-        dense.update(values_.data(), ld_, from, std::min(m_, from + kSharedColumns), scaled_.data(), rows_.data(), depth);
+      parallel_for((m_ + kSharedColumns - 1) / kSharedColumns, num_threads, [&](int64_t item) {
+        const int64_t from = item * kSharedColumns;
+        dense.update(values_.data(), ld_, from, std::min(m_, from + kSharedColumns), scaled_.data(), tiles_.data(), depth);
       });
     } else {
-      dense.update(values_.data(), ld_, 0, m_, scaled_.data(), rows_.data(), depth);
+      dense.update(values_.data(), ld_, 0, m_, scaled_.data(), tiles_.data(), depth);
     }
-    for (int64_t i = 0; i < m_; ++i) {
-      const double* const tile = scaled_.data() + i / 8 * depth * 8 + i % 8;
-      if (i < begin) {
-        for (int32_t k = 0; k < depth; ++k) values_[static_cast<size_t>(i * ld_ + begin + k)] = tile[k * 8];
-      } else if (i >= begin + depth) {
-        for (int32_t k = 0; k < depth; ++k) values_[static_cast<size_t>((begin + k) * ld_ + i)] = tile[k * 8];
-      }
-    }
+    dense.scatter(values_.data(), scaled_.data(), ld_, begin, depth);
     for (int32_t j = 0; j < depth; ++j) {
       for (int32_t i = j; i < depth; ++i) {
-        values_[static_cast<size_t>((begin + j) * ld_ + begin + i)] = -inverse_[static_cast<size_t>(j * depth + i)];
+        values_[static_cast<size_t>((begin + j) * ld_ + begin + i)] = inverse_[j * kMaxDepth + i];
       }
     }
   }

@@ -7,6 +7,7 @@
 
 #include "../core/index_buffer.h"
 #include "factorize.h"
+#include "kernels.h"
 
 namespace largesteps {
 
@@ -31,13 +32,13 @@ class Front {
 
  private:
   int32_t invert_pivots(int32_t begin, int32_t depth);
-  void gather_rows(int32_t begin, int32_t depth);
 
   int32_t n_ = 0;
   int64_t m_ = 0;   // columns and rows
   int64_t ld_ = 0;  // m_, rounded up
   double pivot_ = 0;
-  std::vector<double> values_, diagonal_, inverse_, tiles_, scaled_, rows_;
+  std::vector<double> values_, diagonal_, tiles_, scaled_;
+  double inverse_[kMaxDepth * kMaxDepth];  // minus the inverse of the last pivots
   std::vector<int32_t> place_;  // of a global row in this front; valid for the rows of the front only
 };
 

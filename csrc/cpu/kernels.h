@@ -36,14 +36,23 @@ constexpr int64_t scratch_size(int64_t n, int64_t r, int num_columns) {
   return 8 * (2 * n + r + 8) * num_columns;  // what a batch needs; single supernodes need less
 }
 
-// The inner loops of the factorisation.
+// Columns of a front that are eliminated together, at most.
+constexpr int32_t kMaxDepth = 24;
+
+// The inner loops of the factorisation, on a front stored by columns of length ld, a multiple of 8. The columns of depth
+// pivots, from begin on, are worked on as tiles of 8 rows, column after column in each.
 struct DenseKernels {
-  // front(i, j) -= sum over k < depth of scaled(i, k) rows(j, k), for j in [begin, end) and i >= j, of a front stored
-  // by columns of length ld, a multiple of 8. scaled: tiles of 8 rows, in a tile column after column; rows: row by row.
-  void (*update)(double* front, int64_t ld, int64_t begin, int64_t end, const double* scaled, const double* rows,
+  // Of a symmetric block stored in full, rows of kMaxDepth: minus the inverse of its first depth rows and columns. Returns
+  // the first pivot that is not larger than smallest, or -1.
+  int32_t (*invert)(double* block, int32_t depth, const double* smallest);
+  // The pivots' columns over all rows of the front, zero in the rows of the pivots themselves; and back.
+  void (*gather)(double* tiles, double* front, int64_t ld, int64_t begin, int32_t depth);
+  void (*scatter)(double* front, const double* tiles, int64_t ld, int64_t begin, int32_t depth);
+  // scaled = tiles times minus a symmetric matrix (depth, depth) in rows of kMaxDepth, zero behind its columns.
+  void (*scale)(double* scaled, const double* tiles, const double* matrix, int64_t num_tiles, int32_t depth);
+  // front(i, j) -= sum over k < depth of scaled(i, k) tiles(j, k), for j in [begin, end), begin a multiple of 4, and i >= j.
+  void (*update)(double* front, int64_t ld, int64_t begin, int64_t end, const double* scaled, const double* tiles,
                  int32_t depth);
-  // scaled = tiles times a symmetric matrix (depth, depth), for tiles of 8 rows in [begin, end).
-  void (*scale)(double* scaled, const double* tiles, const double* matrix, int64_t begin, int64_t end, int32_t depth);
 };
 
 struct Kernels {

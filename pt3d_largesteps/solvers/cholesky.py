@@ -190,7 +190,7 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
         vertex, pivot, diagonal = breakdown.tolist()
         if vertex >= 0:
             raise NotPositiveDefiniteError(_breakdown_message(symbolic, numbers, int(vertex), pivot, diagonal), int(vertex))
-        if dtype == torch.float32:
+        if vertex == -2:
             check_finite("factor", factor, "; float32 does not hold the inverses of so small numbers, store float64")
     return CholeskyFactor(symbolic, values, factor)
 

@@ -115,8 +115,8 @@ class _Kept:
 
     @staticmethod
     def key(matrix: SystemMatrix) -> bytes:
-        digest = hashlib.blake2b(matrix.crow_indices.contiguous().numpy(), digest_size=16)
-        digest.update(matrix.col_indices.contiguous().numpy())
+        digest = hashlib.blake2b(matrix.crow_indices.to(torch.int32).numpy(), digest_size=16)  # half as much to hash
+        digest.update(matrix.col_indices.to(torch.int32).numpy())
         return digest.digest()
 
     def get(self, key: bytes) -> SymbolicFactor | None:
