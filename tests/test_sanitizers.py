@@ -23,18 +23,25 @@ pytestmark = pytest.mark.slow
 
 SOURCES = Path(__file__).resolve().parents[1] / "csrc"
 TESTS = ("test_analysis", "test_cholesky", "test_ordering", "test_parallel")
-NUM_COMPILERS = 2  # at once: each of them takes half a gigabyte
+# Those with the inner loops on every instruction set; the longest first.
+ADDRESS_RUNS = [
+    *(("test_cholesky", chosen) for chosen in ("baseline", "avx2", "")),
+    *((name, "") for name in ("test_parallel", "test_ordering", "test_analysis")),
+]
+THREAD_TESTS = ("test_cholesky", "test_parallel")
+NUM_AT_ONCE = 2  # a compiler takes half a gigabyte
 SOLVED = -1
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
-def compile_programs(folder: Path, programs: tuple[str, ...], sanitizers: str) -> Path:
+def compile_programs(folder: Path, programs: tuple[str, ...], sanitizers: str = "") -> Path:
     """Compiles the solver and then, each with it, the programs; skips without a compiler that has these sanitizers."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("there is no g++ here")
-    flags = ["-std=c++17", "-O1", "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-pthread"]
-    flags.append("-fno-builtin")  # a memcpy that g++ expands by itself is not looked at
+    flags = ["-std=c++17", "-O1", "-pthread"]
+    if sanitizers:  # a memcpy that g++ expands by itself is not looked at
+        flags += ["-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-builtin"]
 
     def run(arguments: list[str]) -> None:
         result = subprocess.run([compiler, *flags, *arguments], capture_output=True, text=True, check=False)
@@ -48,7 +55,7 @@ def compile_programs(folder: Path, programs: tuple[str, ...], sanitizers: str) -
     library = [path for layer in ("core", "cpu") for path in (SOURCES / layer).glob("*.cpp")]
     sources = sorted([*library, *(SOURCES / "tests" / f"{name}.cpp" for name in programs)], key=lambda path: path.stem)
     sources.sort(key=lambda path: not path.stem.startswith("kernels_"))  # what takes longest first
-    with ThreadPoolExecutor(NUM_COMPILERS) as pool:
+    with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
         include = f"-I{SOURCES / 'core'}"
         list(pool.map(lambda path: run([include, "-c", str(path), "-o", str(folder / f"{path.stem}.o")]), sources))
         objects = [str(folder / f"{path.stem}.o") for path in library]
@@ -65,19 +72,32 @@ def address_programs(tmp_path_factory) -> Path:
     return compile_programs(tmp_path_factory.mktemp("address"), (*TESTS, "solve_stdin"), "address,undefined")
 
 
-@pytest.mark.parametrize("instruction_set", ["baseline", "avx2", ""])
-@pytest.mark.parametrize("name", TESTS)
-def test_address_and_undefined_behaviour(address_programs, name, instruction_set):
-    result = run_program(address_programs / name, PT3D_LARGESTEPS_INSTRUCTION_SET=instruction_set)
+@pytest.fixture(scope="module")
+def address_results(address_programs):
+    """Of all programs that tests ask for, several of which run at once."""
+    with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
+        yield {
+            (name, chosen): pool.submit(run_program, address_programs / name, PT3D_LARGESTEPS_INSTRUCTION_SET=chosen)
+            for name, chosen in ADDRESS_RUNS
+        }
+
+
+@pytest.mark.parametrize(("name", "instruction_set"), ADDRESS_RUNS)
+def test_address_and_undefined_behaviour(address_results, name, instruction_set):
+    result = address_results[name, instruction_set].result()
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_threads(tmp_path):
-    programs = ("test_cholesky", "test_parallel")
-    compile_programs(tmp_path, programs, "thread")
-    for name in programs:
-        result = run_program(tmp_path / name)
-        assert result.returncode == 0, result.stdout + result.stderr
+    compile_programs(tmp_path, THREAD_TESTS, "thread")
+    with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
+        for result in pool.map(lambda name: run_program(tmp_path / name), THREAD_TESTS):
+            assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_forks_without_sanitizer(tmp_path):  # those of the sanitizers leave a child with locks that nobody holds
+    result = run_program(compile_programs(tmp_path, ("test_parallel",)) / "test_parallel")
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 class Solver:

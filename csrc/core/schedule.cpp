@@ -3,29 +3,18 @@
 #include <algorithm>
 #include <limits>
 #include <stdexcept>
-#include <tuple>
+#include <utility>
 
+#include "groups.h"
 #include "index_buffer.h"
 #include "layout.h"
+#include "tasks.h"
 
 namespace largesteps {
 namespace {
 
 using Indices = std::vector<int32_t>;
 
-// Tasks hold at most so many entries of the factor (in float32 a megabyte). What is not large enough for two such tasks
-// but worth sharing between two threads becomes two that weigh the same, up to a few percent.
-constexpr double kMaxTaskEntries = 262144;
-constexpr double kMinTaskEntries = 16384;
-constexpr double kBalance = 1.08;
-// Groups are for small supernodes: the others fill vectors by themselves.
-constexpr int32_t kMaxGroupColumns = 48;
-constexpr int32_t kMaxGroupRows = 112;
-// Clock cycles of a solve with three columns, as measured: see cost_of_batch.
-constexpr double kCostOfProduct = 1.5;
-constexpr double kCostOfMove = 12;
-constexpr double kCostOfColumn = 12;
-constexpr double kCostOfGroup = 60;
 // Rows of the workspace that two threads may write to at once are so far apart: two lines of one column in float32.
 constexpr int32_t kRowsApart = 32;
 
@@ -57,72 +46,15 @@ class Builder {
     return static_cast<int32_t>(size);
   }
 
-  // Large systems are cut into tasks of the largest size, small ones into two that weigh about the same: of what a cut into
-  // larger pieces leaves unbalanced, one into smaller pieces is tried.
   void find_tasks() {
-    std::vector<double> weight(num_supernodes_);
-    double total = 0;
-    for (int32_t s = 0; s < num_supernodes_; ++s) {
-      const double columns = symbolic_.num_columns(s);
-      const double own = columns * (0.5 * columns + symbolic_.num_rows(s)) + 8 * columns;
-      weight[s] += own;
-      total += own;
-      if (symbolic_.parent[s] >= 0) weight[symbolic_.parent[s]] += weight[s];
-    }
-    if (total > 2 * kMaxTaskEntries || total < 2 * kMinTaskEntries) {
-      fill_tasks(cut_tree(weight, kMaxTaskEntries), weight);
-    } else {
-      for (int pieces = 2; pieces <= 4 && !balance_tasks(cut_tree(weight, total / pieces), weight); ++pieces) {
-      }
-    }
-    task_of_root_.assign(num_supernodes_, -1);
-    for (size_t task = 0; task < roots_.size(); ++task) {
-      for (const int32_t root : roots_[task]) task_of_root_[root] = static_cast<int32_t>(task);
-    }
+    TaskCut cut = cut_into_tasks(symbolic_);
+    roots_ = std::move(cut.tasks);
+    upper_ = std::move(cut.upper);
     result_.num_tasks = static_cast<int32_t>(roots_.size());
-  }
-
-  // The roots of the largest subtrees that do not weigh more; upper_ holds what is above them.
-  Indices cut_tree(const std::vector<double>& weight, double limit) {
-    Indices subtrees;
-    upper_.clear();
-    for (int32_t s = 0; s < num_supernodes_; ++s) {
-      const int32_t parent = symbolic_.parent[s];
-      if (weight[s] > limit && symbolic_.subtree[s] < s) {
-        upper_.push_back(s);
-      } else if (parent < 0 || weight[parent] > limit) {
-        subtrees.push_back(s);
-      }
+    task_of_root_.assign(num_supernodes_, -1);
+    for (int32_t task = 0; task < result_.num_tasks; ++task) {
+      for (const int32_t root : roots_[task]) task_of_root_[root] = task;
     }
-    return subtrees;
-  }
-
-  // Subtrees that follow each other share a task as long as there is room.
-  void fill_tasks(const Indices& subtrees, const std::vector<double>& weight) {
-    double filled = 0;
-    for (const int32_t root : subtrees) {
-      if (roots_.empty() || filled + weight[root] > kMaxTaskEntries) {
-        roots_.emplace_back();
-        filled = 0;
-      }
-      filled += weight[root];
-      roots_.back().push_back(root);
-    }
-  }
-
-  // Two tasks, each subtree, the heaviest first, going to the lighter one; whether they weigh about the same.
-  bool balance_tasks(Indices subtrees, const std::vector<double>& weight) {
-    std::stable_sort(subtrees.begin(), subtrees.end(), [&](int32_t a, int32_t b) { return weight[a] > weight[b]; });
-    roots_.assign(2, {});
-    double filled[2] = {};
-    for (const int32_t root : subtrees) {
-      const int lighter = filled[1] < filled[0];
-      filled[lighter] += weight[root];
-      roots_[lighter].push_back(root);
-    }
-    for (Indices& roots : roots_) std::sort(roots.begin(), roots.end());
-    if (roots_[1].empty()) roots_.pop_back();
-    return std::max(filled[0], filled[1]) <= kBalance * 0.5 * (filled[0] + filled[1]);
   }
 
   // Each node's slots, its stand-ins behind them, begin on a line of memory that no other node writes to.
@@ -148,71 +80,15 @@ class Builder {
     for (const int32_t root : roots_[task]) {
       for (int32_t s = symbolic_.subtree[root]; s <= root; ++s) members.push_back(s);
     }
-    std::stable_sort(members.begin(), members.end(), [&](int32_t a, int32_t b) { return order(a) < order(b); });
     root_of_task_ = &roots_[task];
-    for (size_t begin = 0; begin < members.size();) {
-      size_t end = begin;
-      while (end < members.size() && symbolic_.height[members[end]] == symbolic_.height[members[begin]]) ++end;
-      add_level(members.data() + begin, members.data() + end, stand_ins(roots_[task].back()));
-      begin = end;
+    const int32_t* begin = members.data();
+    for (const int32_t size : group_by_shape(symbolic_, members)) {
+      add_group(begin, begin + size, stand_ins(roots_[task].back()));
+      begin += size;
     }
     result_.node_roots.insert(result_.node_roots.end(), roots_[task].begin(), roots_[task].end());
     finish_node();
   }
-
-  // By height; in a level the small ones first, and of these the largest first.
-  std::tuple<int32_t, bool, double> order(int32_t s) const {
-    return {symbolic_.height[s], !is_small(s), -padded_size(symbolic_.num_columns(s), symbolic_.num_rows(s))};
-  }
-
-  // Supernodes of one height, the small ones first. Each takes the largest that is left and those with which the least
-  // is padded, as long as to visit them together costs less than one by one.
-  void add_level(int32_t* begin, int32_t* end, int32_t stand_ins) {
-    int32_t* const grouped = std::find_if(begin, end, [&](int32_t s) { return !is_small(s); });
-    while (begin < grouped) {
-      int32_t columns = symbolic_.num_columns(*begin), rows = symbolic_.num_rows(*begin);
-      double apart = cost_of_single(*begin), most_saved = 0;
-      int32_t* best_end = begin + 1;
-      for (int32_t* last = begin + 1; last < grouped && last - begin < kLanes; ++last) {
-        const auto growth = [&](int32_t s) {
-          return padded_size(std::max(columns, symbolic_.num_columns(s)), std::max(rows, symbolic_.num_rows(s))) *
-                     static_cast<double>(last - begin + 1) -
-                 padded_size(symbolic_.num_columns(s), symbolic_.num_rows(s));
-        };
-        int32_t* const best = std::min_element(last, grouped, [&](int32_t a, int32_t b) { return growth(a) < growth(b); });
-        columns = std::max(columns, symbolic_.num_columns(*best));
-        rows = std::max(rows, symbolic_.num_rows(*best));
-        apart += cost_of_single(*best);
-        std::rotate(last, best, best + 1);
-        const double saved = apart - cost_of_batch(columns, rows);
-        if (saved > most_saved) {
-          most_saved = saved;
-          best_end = last + 1;
-        }
-      }
-      add_group(begin, best_end, stand_ins);
-      begin = best_end;
-    }
-    for (; begin < end; ++begin) add_group(begin, begin + 1, stand_ins);
-  }
-
-  // What the two sweeps of a group cost, in clock cycles for three columns: products and sums, rows that are moved between
-  // vectors and memory, and what is there however small the group.
-  static double cost_of_batch(double columns, double rows) {
-    return kCostOfProduct * columns * (2 * rows + columns) + kCostOfMove * (2 * columns + 3 * rows) + kCostOfGroup;
-  }
-  double cost_of_single(int32_t s) const {
-    const double columns = symbolic_.num_columns(s), column_blocks = num_blocks(symbolic_.num_columns(s)),
-                 row_blocks = num_blocks(symbolic_.num_rows(s));
-    return kCostOfProduct * columns * (2 * row_blocks + column_blocks) + kCostOfColumn * columns +
-           kCostOfMove * (2 * column_blocks + 3 * row_blocks) + kCostOfGroup;
-  }
-
-  bool is_small(int32_t s) const {
-    return symbolic_.num_columns(s) <= kMaxGroupColumns && symbolic_.num_rows(s) <= kMaxGroupRows;
-  }
-
-  static double padded_size(int32_t columns, int32_t rows) { return columns * (0.5 * columns + rows); }
 
   void add_group(const int32_t* begin, const int32_t* end, int32_t stand_ins) {
     int32_t columns = 0, rows = 0;

@@ -145,7 +145,6 @@ class IndexChecker {
       }
     };
     for (int32_t node = 0; node < index_[kNumNodes]; ++node) {
-      own(index_[kWorkspaceRows] - index_[kNumNodes] + node, index_[kWorkspaceRows] - index_[kNumNodes] + node + 1, node);
       for (int32_t k = index_[kNodeRootStart][node]; k < index_[kNodeRootStart][node + 1]; ++k) {
         const int32_t root = index_[kNodeRoots][k], begin = node < index_[kNumTasks] ? index_[kSubtree][root] : root;
         for (int32_t s = begin; s <= root; ++s) {
@@ -153,8 +152,11 @@ class IndexChecker {
           node_of[static_cast<size_t>(s)] = node;
           own(index_[kFirst][s], index_[kFirst][s + 1], node);
         }
-        const int32_t slots = index_[kSlots][root], end = slots + index_.num_rows(root);
-        CHECK(slots >= index_[kNumVerts] && end <= index_[kWorkspaceRows] - index_[kNumNodes]);
+        // Behind the slots of the last root are the rows that stand in; the first begins on a line of memory.
+        const bool is_last = k + 1 == index_[kNodeRootStart][node + 1];
+        const int32_t slots = index_[kSlots][root], end = slots + index_.num_rows(root) + (is_last ? kLanes : 0);
+        CHECK(slots >= index_[kNumVerts] && end <= index_[kWorkspaceRows]);
+        CHECK(k > index_[kNodeRootStart][node] || slots % 32 == 0);
         own(slots, end, node);
       }
       // It works on rows of its own, so that nodes can be visited at the same time; only the last of the two lists of

@@ -121,8 +121,9 @@ void check_fork(const Problem* problem) {
   const pid_t child = fork();
   if (child == 0) {
     alarm(60);
+    const int failures_before = num_failures;
     const bool good = each_once(1000, 4) && (problem == nullptr || problem->comes_out_again(4)) && each_once(1000, 2);
-    _exit(good && num_failures == 0 ? 0 : 1);
+    _exit(good && num_failures == failures_before ? 0 : 1);
   }
   int status = -1;
   CHECK(child > 0 && waitpid(child, &status, 0) == child);
@@ -132,6 +133,7 @@ void check_fork(const Problem* problem) {
 void test_forks(const std::vector<Problem>& problems) {
   current_case = "after fork";
   check_fork(&problems[0]);
+#if !defined(__SANITIZE_ADDRESS__)  // another thread may hold its allocator's lock, which it does not release in the child
   current_case = "fork while others work";
   std::atomic<bool> stop{false};
   std::vector<std::thread> others;
@@ -143,6 +145,7 @@ void test_forks(const std::vector<Problem>& problems) {
   for (int repeat = 0; repeat < 100; ++repeat) check_fork(repeat % 20 == 0 ? &problems[0] : nullptr);
   stop = true;
   for (std::thread& other : others) other.join();
+#endif
   CHECK(problems[0].comes_out_again(4));
 }
 #endif
