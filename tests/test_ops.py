@@ -121,6 +121,12 @@ class TestOpcheck:
         torch.library.opcheck(OPS.solve.default, arguments(sphere_factor(0), rhs, 2))
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_solve_detached(self, dtype):
+        factor, rhs = sphere_factor(1, dtype), torch.randn(42, 3, dtype=dtype)
+        torch.library.opcheck(OPS.solve_detached.default, arguments(factor, rhs))
+        assert torch.equal(OPS.solve_detached(*arguments(factor, rhs)), OPS.solve(*arguments(factor, rhs)))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_factorize(self, dtype):
         factor = sphere_factor(1, dtype)
         for store_double in (False, True):

@@ -1,7 +1,6 @@
 // Vectors of eight numbers, and the traffic between them and rows of the workspace. Included once per instruction set;
 // everything is inlined into code of that set.
 
-typedef float Float4 __attribute__((vector_size(16), aligned(4)));
 typedef float Float8 __attribute__((vector_size(32), aligned(4)));
 typedef double Double8 __attribute__((vector_size(64), aligned(8)));
 
@@ -94,60 +93,71 @@ struct Rows {
 };
 
 #if LARGESTEPS_HAS_SHUFFLE
-// Rows of four floats are moved as they are and transposed in registers.
-template <int K>
-struct FloatRows {
-  LARGESTEPS_INLINE Float8 pair(const float* workspace, int32_t a, int32_t b) {
-    const Float4 low = *reinterpret_cast<const Float4*>(workspace + int64_t{a} * 4);
-    const Float4 high = *reinterpret_cast<const Float4*>(workspace + int64_t{b} * 4);
+// Rows of four numbers are moved as they are and transposed in registers.
+template <typename T, int K>
+struct QuadRows {
+  using V = Vector<T>;
+  typedef T Quad __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T))));
+
+  LARGESTEPS_INLINE V pair(const T* workspace, int32_t a, int32_t b) {
+    const Quad low = *reinterpret_cast<const Quad*>(workspace + int64_t{a} * 4);
+    const Quad high = *reinterpret_cast<const Quad*>(workspace + int64_t{b} * 4);
     return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
   }
-  LARGESTEPS_INLINE void gather(const float* workspace, const int32_t* rows, Float8* columns) {
-    const Float8 r0 = pair(workspace, rows[0], rows[4]), r1 = pair(workspace, rows[1], rows[5]);
-    const Float8 r2 = pair(workspace, rows[2], rows[6]), r3 = pair(workspace, rows[3], rows[7]);
-    const Float8 low01 = __builtin_shufflevector(r0, r1, 0, 8, 1, 9, 4, 12, 5, 13);
-    const Float8 low23 = __builtin_shufflevector(r2, r3, 0, 8, 1, 9, 4, 12, 5, 13);
-    const Float8 high01 = __builtin_shufflevector(r0, r1, 2, 10, 3, 11, 6, 14, 7, 15);
-    const Float8 high23 = __builtin_shufflevector(r2, r3, 2, 10, 3, 11, 6, 14, 7, 15);
+  LARGESTEPS_INLINE void gather(const T* workspace, const int32_t* rows, V* columns) {
+    const V r0 = pair(workspace, rows[0], rows[4]), r1 = pair(workspace, rows[1], rows[5]);
+    const V r2 = pair(workspace, rows[2], rows[6]), r3 = pair(workspace, rows[3], rows[7]);
+    const V low01 = __builtin_shufflevector(r0, r1, 0, 8, 1, 9, 4, 12, 5, 13);
+    const V low23 = __builtin_shufflevector(r2, r3, 0, 8, 1, 9, 4, 12, 5, 13);
+    const V high01 = __builtin_shufflevector(r0, r1, 2, 10, 3, 11, 6, 14, 7, 15);
+    const V high23 = __builtin_shufflevector(r2, r3, 2, 10, 3, 11, 6, 14, 7, 15);
     columns[0] = __builtin_shufflevector(low01, low23, 0, 1, 8, 9, 4, 5, 12, 13);
     columns[1] = __builtin_shufflevector(low01, low23, 2, 3, 10, 11, 6, 7, 14, 15);
     columns[2] = __builtin_shufflevector(high01, high23, 0, 1, 8, 9, 4, 5, 12, 13);
     if (K == 4) columns[3] = __builtin_shufflevector(high01, high23, 2, 3, 10, 11, 6, 7, 14, 15);
   }
   template <bool kAdd>
-  LARGESTEPS_INLINE void scatter(float* workspace, const int32_t* rows, const Float8* columns) {
-    const Float8 last = K == 4 ? columns[K - 1] : Float8{};
-    const Float8 low01 = __builtin_shufflevector(columns[0], columns[1], 0, 8, 1, 9, 4, 12, 5, 13);
-    const Float8 low23 = __builtin_shufflevector(columns[2], last, 0, 8, 1, 9, 4, 12, 5, 13);
-    const Float8 high01 = __builtin_shufflevector(columns[0], columns[1], 2, 10, 3, 11, 6, 14, 7, 15);
-    const Float8 high23 = __builtin_shufflevector(columns[2], last, 2, 10, 3, 11, 6, 14, 7, 15);
-    const Float8 r0 = __builtin_shufflevector(low01, low23, 0, 1, 8, 9, 4, 5, 12, 13);
-    const Float8 r1 = __builtin_shufflevector(low01, low23, 2, 3, 10, 11, 6, 7, 14, 15);
-    const Float8 r2 = __builtin_shufflevector(high01, high23, 0, 1, 8, 9, 4, 5, 12, 13);
-    const Float8 r3 = __builtin_shufflevector(high01, high23, 2, 3, 10, 11, 6, 7, 14, 15);
-    const Float4 lanes[8] = {
+  LARGESTEPS_INLINE void scatter(T* workspace, const int32_t* rows, const V* columns) {
+    const V last = K == 4 ? columns[K - 1] : V{};
+    const V low01 = __builtin_shufflevector(columns[0], columns[1], 0, 8, 1, 9, 4, 12, 5, 13);
+    const V low23 = __builtin_shufflevector(columns[2], last, 0, 8, 1, 9, 4, 12, 5, 13);
+    const V high01 = __builtin_shufflevector(columns[0], columns[1], 2, 10, 3, 11, 6, 14, 7, 15);
+    const V high23 = __builtin_shufflevector(columns[2], last, 2, 10, 3, 11, 6, 14, 7, 15);
+    const V r0 = __builtin_shufflevector(low01, low23, 0, 1, 8, 9, 4, 5, 12, 13);
+    const V r1 = __builtin_shufflevector(low01, low23, 2, 3, 10, 11, 6, 7, 14, 15);
+    const V r2 = __builtin_shufflevector(high01, high23, 0, 1, 8, 9, 4, 5, 12, 13);
+    const V r3 = __builtin_shufflevector(high01, high23, 2, 3, 10, 11, 6, 7, 14, 15);
+    const Quad lanes[8] = {
         __builtin_shufflevector(r0, r0, 0, 1, 2, 3), __builtin_shufflevector(r1, r1, 0, 1, 2, 3),
         __builtin_shufflevector(r2, r2, 0, 1, 2, 3), __builtin_shufflevector(r3, r3, 0, 1, 2, 3),
         __builtin_shufflevector(r0, r0, 4, 5, 6, 7), __builtin_shufflevector(r1, r1, 4, 5, 6, 7),
         __builtin_shufflevector(r2, r2, 4, 5, 6, 7), __builtin_shufflevector(r3, r3, 4, 5, 6, 7)};
     for (int lane = 0; lane < 8; ++lane) {
-      Float4* row = reinterpret_cast<Float4*>(workspace + int64_t{rows[lane]} * 4);
+      Quad* row = reinterpret_cast<Quad*>(workspace + int64_t{rows[lane]} * 4);
       *row = kAdd ? *row + lanes[lane] : lanes[lane];
     }
   }
-  LARGESTEPS_INLINE void add(float* workspace, const int32_t* rows, const Float8* columns) {
+  LARGESTEPS_INLINE void add(T* workspace, const int32_t* rows, const V* columns) {
     scatter<true>(workspace, rows, columns);
   }
-  LARGESTEPS_INLINE void put(float* workspace, const int32_t* rows, const Float8* columns) {
+  LARGESTEPS_INLINE void put(T* workspace, const int32_t* rows, const V* columns) {
     scatter<false>(workspace, rows, columns);
   }
 };
 template <>
-struct Rows<float, 3> : FloatRows<3> {
+struct Rows<float, 3> : QuadRows<float, 3> {
   static constexpr int kStride = 4;
 };
 template <>
-struct Rows<float, 4> : FloatRows<4> {
+struct Rows<float, 4> : QuadRows<float, 4> {
+  static constexpr int kStride = 4;
+};
+template <>
+struct Rows<double, 3> : QuadRows<double, 3> {
+  static constexpr int kStride = 4;
+};
+template <>
+struct Rows<double, 4> : QuadRows<double, 4> {
   static constexpr int kStride = 4;
 };
 #endif
