@@ -36,7 +36,7 @@ from peers import (
     system,
 )
 from pt3d_largesteps.solvers.cholesky import analyze, factorize
-from timing import MS, US, interleave, load_line, pair, plot_sizes, single, table_head, threads_text, timed, write_csv
+from timing import MS, PAUSE, US, interleave, load_line, pair, plot_sizes, single, table_head, threads_text, timed, write_csv
 
 MILLION = "square1000"
 _SIZES = ("mesh", "vertices", "nnz(L)", "with zeros in blocks", "nnz(L) without positions", "METIS", "CHOLMOD")
@@ -105,7 +105,7 @@ def _time_rows(mesh: str, options: argparse.Namespace, peer_names: list[str]) ->
     rows = []
     for threads in options.threads:
         set_threads(threads)
-        times = interleave(functions, options.seconds)
+        times = interleave(functions, options.seconds, pause=PAUSE if threads > 1 else 0)
         row = {"mesh": mesh, "vertices": matrix.shape[0], "dtype": options.dtype, "threads": threads}
         row["rounds"] = times["total"].rounds
         for name, time in times.items():

@@ -35,7 +35,7 @@ from peers import (
     system,
 )
 from pt3d_largesteps.solvers.cholesky import analyze, factorize
-from timing import US, Bandwidth, interleave, load_line, pair, plot_sizes, single, table_head, threads_text, write_csv
+from timing import PAUSE, US, Bandwidth, interleave, load_line, pair, plot_sizes, single, table_head, threads_text, write_csv
 
 BATCH, BATCH_MESH, BATCH_COLUMNS = 16, "sphere4", 3
 TURN = 10
@@ -106,7 +106,7 @@ def _solve_rows(mesh, copies, dtype, all_columns, options, bandwidth, peer_names
             functions[name] = calls[0] if copies == 1 else lambda calls=calls: [call() for call in calls]
         for threads in options.threads:
             set_threads(threads)
-            times = interleave(functions, options.seconds, turn=TURN)
+            times = interleave(functions, options.seconds, turn=TURN, pause=PAUSE if threads > 1 else 0)
             ours, cholespy = times["ours"], times.get("cholespy")
             itemsize = rhs.element_size()
             bound = 2 * symbolic.nnz * itemsize / bandwidth.of(symbolic.nnz * itemsize, threads)

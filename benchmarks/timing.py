@@ -15,6 +15,7 @@ import torch
 from peers import set_threads
 
 US, MS = 1e-6, 1e-3  # seconds
+PAUSE = 0.04  # seconds, longer than threads of OpenBLAS wait
 _BIG = 512 * 2**20  # bytes; far above the caches of a server
 _SMALL = 4 * 2**20  # bytes; within them, and long enough to hide the cost of a call
 
@@ -28,11 +29,15 @@ class Times(NamedTuple):
     rounds: int
 
 
-def interleave(functions: dict[str, Callable[[], Any]], seconds: float, least: int = 5, turn: int = 1) -> dict[str, Times]:
+def interleave(
+    functions: dict[str, Callable[[], Any]], seconds: float, least: int = 5, turn: int = 1, pause: float = 0
+) -> dict[str, Times]:
     """Some calls of each in turn, so that what else the machine does hits all alike.
 
     The first call of a turn finds the caches as the other functions have left them, the later ones its own data there, as
-    far as it fits. The first round warms up, and counts only where it took so long that this no longer shows.
+    far as it fits. The first round warms up, and counts only where it took so long that this no longer shows. The pause
+    after each round, which is not part of the seconds, is for threads that wait for more work without sleeping: those of
+    OpenBLAS go on for tens of milliseconds, in which they take part of the core of whoever comes next.
     """
     first = {name: timed(function) for name, function in functions.items()}
     samples = {name: [[value]] if sum(first.values()) > max(seconds, 1.0) else [] for name, value in first.items()}
@@ -43,6 +48,9 @@ def interleave(functions: dict[str, Callable[[], Any]], seconds: float, least: i
     while len(next(iter(samples.values()))) < least or time.perf_counter() < end:
         for name, function in functions.items():
             samples[name].append([timed(function) for _ in range(calls_of[name])])
+        if pause:
+            time.sleep(pause)
+            end += pause
     result = {}
     for name, turns in samples.items():
         values = [value for calls in turns for value in calls]

@@ -11,7 +11,7 @@
 namespace largesteps {
 
 struct DissectionOptions {
-  int32_t leaf_size = 20;  // parts of at most so many vertices are not cut any more
+  int32_t leaf_size = 16;  // parts of at most so many vertices are not cut any more
   int num_threads = 1;     // the result does not depend on it
 };
 

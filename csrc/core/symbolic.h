@@ -40,8 +40,8 @@ struct SymbolicOptions {
   DissectionOptions dissection;
   // A supernode is merged into its parent where that makes the solve cheaper. To handle a supernode costs as much as
   // node_cost entries of the factor; to gather and scatter one of its rows, row_cost.
-  double row_cost = 2.0;
-  double node_cost = 10.0;
+  double row_cost = 3.0;
+  double node_cost = 20.0;
 };
 
 // Throws std::length_error where an index would not fit into 31 bits.

@@ -10,6 +10,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace largesteps {
 namespace {
@@ -31,6 +34,26 @@ std::atomic<int64_t> rest_until{0};  // of steady_clock, in its own unit
 
 bool is_resting() { return std::chrono::steady_clock::now().time_since_epoch().count() < rest_until.load(); }
 
+#if defined(__linux__)
+int this_core() { return sched_getcpu(); }
+
+// Linux may wake a thread on the core where it last ran although the caller works there and others are idle; the two would
+// then wait for each other. All cores but the caller's are allowed from here on, until it meets the caller again.
+void leave_core(int core) {
+  static const cpu_set_t all = [] {
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) CPU_ZERO(&allowed);
+    return allowed;
+  }();
+  cpu_set_t others = all;
+  if (core >= 0 && core < CPU_SETSIZE) CPU_CLR(core, &others);
+  if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof(others), &others);
+}
+#else
+int this_core() { return -1; }
+void leave_core(int) {}
+#endif
+
 class Team {
  public:
   bool offer(const std::shared_ptr<SharedWork>& work, int num_helpers) {
@@ -42,6 +65,7 @@ class Team {
       }
       work_ = work;
       places_ = num_helpers;
+      caller_core_ = this_core();
       num_sleepers = num_sleepers_;
       generation_.fetch_add(1, std::memory_order_release);
     }
@@ -77,6 +101,7 @@ class Team {
     uint64_t seen = 0;
     for (;;) {
       std::shared_ptr<SharedWork> work;
+      int caller_core = -1;
       {
         std::unique_lock<std::mutex> lock(mutex_);
         if (generation_.load(std::memory_order_acquire) == seen) {
@@ -88,9 +113,11 @@ class Team {
         if (work_ && places_ > 0) {
           --places_;
           work = work_;
+          caller_core = caller_core_;
         }
       }
       if (work) {
+        if (caller_core >= 0 && this_core() == caller_core) leave_core(caller_core);
         work->run();
         work.reset();
       }
@@ -107,6 +134,7 @@ class Team {
   std::atomic<uint64_t> generation_{0};
   std::shared_ptr<SharedWork> work_;
   int places_ = 0;
+  int caller_core_ = -1;
   int num_threads_ = 0;
   int num_sleepers_ = 0;
 };

@@ -123,9 +123,9 @@ class CholeskyFactor:
 
     def _check_rhs(self, name: str, rhs: Tensor) -> None:
         size = self.symbolic.num_verts
-        if not isinstance(rhs, Tensor) or rhs.dim() not in (1, 2) or rhs.shape[0] != size:
+        if not isinstance(rhs, Tensor) or rhs.dim() not in (1, 2) or rhs.size(0) != size:
             raise ValueError(f"{name}: expected a tensor of shape ({size},) or ({size}, k), got {describe(rhs)}")
-        if rhs.dtype != self.dtype:
+        if rhs.dtype != self.matrix_values.dtype:
             raise TypeError(f"{name}: expected {self.dtype}, the dtype of the matrix, got {describe(rhs)}")
         if rhs.layout != torch.strided:
             raise TypeError(f"{name}: expected a dense tensor, got one of layout {rhs.layout}")
