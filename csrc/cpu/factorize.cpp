@@ -6,6 +6,10 @@
 #include <mutex>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "../core/layout.h"
 #include "../core/parallel.h"
 #include "front.h"
@@ -14,6 +18,20 @@ namespace largesteps {
 namespace {
 
 constexpr int32_t kLeastSharedVerts = 2000;
+
+// Where factors outgrow the caches, a solve looks up a page for every four kilobytes that it reads. Memory that has not been
+// touched yet may come in pages of two megabytes instead; whether it does is for the system to say.
+void advise_huge_pages(void* memory, int64_t size) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + static_cast<uintptr_t>(size)) / kHugePage * kHugePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  static_cast<void>(memory);
+  static_cast<void>(size);
+#endif
+}
 
 // G and -P are what the front holds, with the opposite sign. False where a number is not finite as it is stored.
 template <typename T, typename Layout>
@@ -174,6 +192,7 @@ class Factorization {
 
 template <typename Stored, typename Given>
 Breakdown factorize(const IndexView& index, const Given* values, Stored* factor, int num_threads) {
+  advise_huge_pages(factor, index.factor_size() * static_cast<int64_t>(sizeof(Stored)));
   std::fill(factor, factor + index.factor_size(), Stored(0));
   return Factorization<Stored, Given>(index, values, factor, num_threads).run();
 }

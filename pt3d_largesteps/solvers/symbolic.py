@@ -142,7 +142,8 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
         matrix: on the CPU; only its pattern is read.
         positions: (V, 3), finite: cuts the graph in space, several times faster than without. Any positions will do, those
             of the mesh give the best order.
-        reuse: take the analysis of an equal pattern from before, if there is one (from other positions, perhaps).
+        reuse: take the analysis of an equal pattern from before, if there is one (from other positions, perhaps), and keep
+            this one for patterns to come.
 
     Raises:
         TypeError, ValueError: a matrix that is not on the CPU, or whose pattern is not symmetric or not sorted; positions of a
@@ -165,11 +166,12 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
             raise ValueError(f"positions: expected a tensor of shape ({matrix.shape[0]}, 3), got {describe(positions)}")
         positions = positions.detach().to("cpu", torch.float64).contiguous()
         check_finite("positions", positions)
-    key = _kept.key(matrix)
+    key = _kept.key(matrix) if reuse else None
     symbolic = _kept.get(key) if reuse else None
     if symbolic is None:
         with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
             index = ops.analyze(matrix.crow_indices.contiguous(), matrix.col_indices.contiguous(), positions, LEAF_SIZE)
         symbolic = SymbolicFactor(index)
-        _kept.put(key, symbolic)
+        if reuse:
+            _kept.put(key, symbolic)
     return symbolic
