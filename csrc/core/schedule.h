@@ -1,10 +1,12 @@
 // How a factor is stored and in what order its supernodes are visited.
 //
 // The lower part of the tree is cut into tasks, sets of whole subtrees small enough for a core's own cache; the
-// supernodes above are visited one by one. Threads go through these nodes, tasks and upper supernodes, together. The cut depends on the factor alone, never on the number of threads, and neither does any result.
+// supernodes above are visited one by one. Threads go through these nodes, tasks and upper supernodes, together. The
+// cut depends on the factor alone, never on the number of threads, and neither does any result. See tasks.h.
 //
 // Inside a task, supernodes of equal height are independent. Small ones go in groups of up to kLanes, stored
 // interleaved: each number of one stands beside the same number of the others, and one vector instruction works for all.
+// See groups.h.
 //
 // A task may hold roots with different parents, so that the nodes are a graph without cycles rather than a tree.
 //
