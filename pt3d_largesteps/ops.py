@@ -43,7 +43,8 @@ if not is_compiled():
     _library.impl("solve_detached", reference.solve, "CPU")
 
 _ops = torch.ops.pt3d_largesteps
-_solve_detached = _ops.solve_detached.default  # half of what a small solve costs is to find the operator and no gradient
+# Looked up once, and without an autograd formula to go through: both would show in what a small solve costs.
+_solve_detached = _ops.solve_detached.default
 
 
 def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None, leaf_size: int) -> Tensor:

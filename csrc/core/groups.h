@@ -8,9 +8,8 @@
 
 namespace largesteps {
 
-// Puts the members, supernodes of which none is missing between two of one branch of the tree, into an order in which
-// children stand before parents and those of a group, all of one height, side by side. Returns the groups' sizes, at most
-// kLanes each.
+// Sorts the members, the supernodes of whole subtrees, so that children stand before parents and those of a group, all of
+// one height, side by side. Returns the groups' sizes, at most kLanes each.
 std::vector<int32_t> group_by_shape(const Symbolic& symbolic, std::vector<int32_t>& members);
 
 }  // namespace largesteps
