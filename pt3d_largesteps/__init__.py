@@ -21,10 +21,12 @@ except ImportError as error:
 
 from pt3d_largesteps._version import __version__
 from pt3d_largesteps.laplacian import combinatorial_laplacian, cotangent_laplacian
+from pt3d_largesteps.mesh_system import compute_matrix
 from pt3d_largesteps.optim import UniformAdam
 from pt3d_largesteps.parameterization import LargeSteps, from_differential, to_differential
 from pt3d_largesteps.solvers import available_solvers
-from pt3d_largesteps.system import SystemMatrix, compute_matrix, lambda_from_alpha
+from pt3d_largesteps.strength import lambda_from_alpha
+from pt3d_largesteps.system import SystemMatrix
 
 __all__ = [
     "LargeSteps",

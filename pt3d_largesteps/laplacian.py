@@ -30,7 +30,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
+from pt3d_largesteps._checks import check_float_dtype, describe
+from pt3d_largesteps.graph import FaceGraph
 
 
 def combinatorial_laplacian(verts: Any, faces: Tensor | None = None, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -54,14 +55,8 @@ def combinatorial_laplacian(verts: Any, faces: Tensor | None = None, *, dtype: t
         tensor(0.)
     """
     verts, faces = packed_verts_faces(verts, faces)
-    return laplacian_from_edges(*combinatorial_edges(verts, faces, dtype=dtype), verts.shape[0])
-
-
-def combinatorial_edges(verts: Tensor, faces: Tensor, *, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-    """The edges (E, 2) of checked packed faces, each once, and their weights (E,), which are 1."""
-    keys, _ = _edge_keys(faces, verts.shape[0])
-    edges = _unpack_edges(torch.unique(keys), verts.shape[0])
-    return edges, torch.ones(edges.shape[0], dtype=dtype or verts.dtype, device=verts.device)
+    edges = FaceGraph(faces, verts.shape[0]).edges
+    return laplacian_from_edges(edges, verts.new_ones(edges.shape[0], dtype=dtype), verts.shape[0])
 
 
 def cotangent_laplacian(verts: Any, faces: Tensor | None = None) -> Tensor:
@@ -86,34 +81,8 @@ def cotangent_laplacian(verts: Any, faces: Tensor | None = None) -> Tensor:
         >>> energy = (x * (L @ x)).sum() / 2        # the Dirichlet energy of the functions in the columns of x
     """
     verts, faces = packed_verts_faces(verts, faces)
-    return laplacian_from_edges(*cotangent_edges(verts, faces), verts.shape[0])
-
-
-def cotangent_edges(verts: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
-    """The edges (E, 2) of checked packed faces, each once, and their cotangent weights (E,)."""
-    check_finite("verts", verts.detach())
-    work_dtype = torch.promote_types(verts.dtype, torch.float32)  # half precision has too few digits for the angles
-    corners = verts.to(work_dtype)[faces]  # (F, 3, 3)
-    to_next = corners.roll(-1, 1) - corners  # (F, 3, 3): from corner k to corner k + 1
-    to_previous = corners.roll(1, 1) - corners  # (F, 3, 3)
-    # Cotangents know no scale, so each face is measured in its own: coordinates of 1e30 or 1e-30 do not overflow.
-    extent = to_next.detach().abs().amax((1, 2), keepdim=True)
-    extent = torch.where(extent > 0, extent, 1)
-    to_next, to_previous = to_next / extent, to_previous / extent
-    dot = (to_next * to_previous).sum(2)  # (F, 3)
-    squared_area = (torch.linalg.cross(to_next[:, 0], to_previous[:, 0]) ** 2).sum(
-        1, keepdim=True
-    )  # (F, 1), of the doubled area
-    has_area = squared_area > 0  # the square root has no derivative at zero
-    double_area = torch.where(has_area, squared_area, 1).sqrt() * has_area
-    longest = (to_next**2).sum(2).amax(1, keepdim=True)
-    floor = torch.where(longest > 0, torch.finfo(work_dtype).eps ** 0.5 * longest, 1)
-    half_cot = 0.5 * dot / torch.maximum(double_area, floor)  # (F, 3), at the corners
-
-    keys, not_self_edge = _edge_keys(faces, verts.shape[0])
-    unique_keys, edge_of = torch.unique(keys, return_inverse=True)
-    weights = half_cot.new_zeros(unique_keys.shape[0]).index_add(0, edge_of, half_cot.flatten()[not_self_edge])
-    return _unpack_edges(unique_keys, verts.shape[0]), weights.to(verts.dtype)
+    graph = FaceGraph(faces, verts.shape[0])
+    return laplacian_from_edges(graph.edges, graph.cotangent_weights(verts), verts.shape[0])
 
 
 def laplacian_from_edges(edges: Tensor, weights: Tensor, num_verts: int) -> Tensor:
@@ -130,12 +99,6 @@ def laplacian_from_edges(edges: Tensor, weights: Tensor, num_verts: int) -> Tens
     Returns:
         Coalesced sparse COO tensor (V, V). A vertex without edges has an empty row.
     """
-    rows, cols, values = laplacian_entries(edges, weights, num_verts)
-    return coalesced_coo(torch.stack([rows, cols]), values, num_verts)
-
-
-def laplacian_entries(edges: Tensor, weights: Tensor, num_verts: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns and values of the Laplacian, sorted by row and column; differentiable in the weights."""
     i, j = edges.unbind(1)
     degree = weights.new_zeros(num_verts).index_add(0, edges.flatten(), weights.repeat_interleave(2))
     has_edge = torch.zeros(num_verts, dtype=torch.bool, device=edges.device)
@@ -145,7 +108,7 @@ def laplacian_entries(edges: Tensor, weights: Tensor, num_verts: int) -> tuple[T
     cols = torch.cat([j, i, diagonal])
     values = torch.cat([-weights, -weights, degree[diagonal]])
     order = torch.argsort(rows * num_verts + cols)
-    return rows[order], cols[order], values[order]
+    return coalesced_coo(torch.stack([rows, cols])[:, order], values[order], num_verts)
 
 
 def coalesced_coo(indices: Tensor, values: Tensor, size: int) -> Tensor:
@@ -205,17 +168,3 @@ def _check_indices(faces: Tensor, low: Tensor, high: Tensor, batch: tuple[Tensor
         f"faces: expected vertex indices in [0, {int(high[face])}), got {faces[face].tolist()} in {where}"
         f" ({int(bad.sum())} faces are out of range)"
     )
-
-
-def _edge_keys(faces: Tensor, num_verts: int) -> tuple[Tensor, Tensor]:
-    """The key min * V + max of the edge opposite each corner (3F,), self-edges left out, and the mask of what is kept."""
-    opposite = torch.stack([faces.roll(-1, 1), faces.roll(1, 1)], dim=2).reshape(-1, 2)  # (3F, 2)
-    not_self_edge = opposite[:, 0] != opposite[:, 1]
-    low, high = opposite[not_self_edge].aminmax(dim=1)
-    return low * num_verts + high, not_self_edge
-
-
-def _unpack_edges(keys: Tensor, num_verts: int) -> Tensor:
-    """(E, 2) vertex indices, i < j, of edge keys."""
-    divisor = max(num_verts, 1)
-    return torch.stack([keys // divisor, keys % divisor], dim=1)

@@ -75,12 +75,16 @@ def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor
     """The factor, and (3,) float64: the vertex that breaks down, its pivot, its diagonal entry.
 
     The vertex is -1 where there is none, -2 where there is none but a number of the factor is not finite as it is stored.
+    Of values (B, nnz), B matrices of one pattern, the factors (B, size) and (B, 3).
     """
     return _ops.factorize(values, index, store_double)
 
 
 def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int = 0) -> Tensor:
     """x (V, k) with M x = rhs (V, k); ``direction`` counts the backward passes, for error messages.
+
+    rhs and x may also be (B, V, k), where one matrix serves them all or values (B, nnz) and factor (B, size) hold one for
+    each. A member of such a batch is solved to the same bits as alone.
 
     Differentiable in reverse and in forward mode, also under the transforms of ``torch.func``.
 
@@ -106,6 +110,11 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
         raise ValueError(str(_as_value_error(error)).replace("rhs", name, 1)) from None
 
 
+def entries(values: Tensor, index: Tensor) -> Tensor:
+    """(2, nnz): the row and the column of each entry of the matrix."""
+    return index[HEADER_SIZE : HEADER_SIZE + 2 * values.shape[-1]].view(2, -1)
+
+
 def _as_value_error(error: RuntimeError) -> ValueError:
     """Without the place in the source that compiled errors begin with."""
     return ValueError(re.sub(r"^.*?\.cpp:\d+, ", "", str(error)))
@@ -129,9 +138,8 @@ def _(index):
 @torch.library.register_fake(f"{NAMESPACE}::factorize")
 def _(values, index, store_double):
     size = torch.library.get_ctx().new_dynamic_size()
-    return values.new_empty(size, dtype=torch.float64 if store_double else values.dtype), values.new_empty(
-        3, dtype=torch.float64
-    )
+    factor = values.new_empty((*values.shape[:-1], size), dtype=torch.float64 if store_double else values.dtype)
+    return factor, values.new_empty((*values.shape[:-1], 3), dtype=torch.float64)
 
 
 @torch.library.register_fake(f"{NAMESPACE}::solve_detached")
@@ -155,8 +163,11 @@ def _backward(ctx, gradient: Tensor):
     rhs_gradient = solve(values, factor, index, gradient, ctx.direction + 1)
     values_gradient = None
     if ctx.needs_input_grad[0]:
-        entries = index[HEADER_SIZE : HEADER_SIZE + 2 * values.shape[0]].view(2, -1)  # rows and columns
-        values_gradient = -(rhs_gradient.index_select(0, entries[0]) * solution.index_select(0, entries[1])).sum(1)
+        pattern = entries(values, index)
+        products = rhs_gradient.index_select(-2, pattern[0]) * solution.index_select(-2, pattern[1])
+        values_gradient = -products.sum(-1)
+        if values_gradient.dim() > values.dim():  # one matrix for a batch of right-hand sides
+            values_gradient = values_gradient.sum(0)
     return values_gradient, None, None, rhs_gradient, None
 
 
@@ -165,10 +176,20 @@ torch.library.register_autograd(f"{NAMESPACE}::solve", _backward, setup_context=
 
 @torch.library.register_vmap(f"{NAMESPACE}::solve")
 def _(info, in_dims, values, factor, index, rhs, direction):
-    if any(dim is not None for dim in in_dims[:3]):
-        raise ValueError("vmap: expected one matrix for the whole batch, got a batch of matrices; map over rhs alone")
-    rhs = rhs.movedim(in_dims[3], -1)  # (V, k, B): the batch is more columns
-    return _ops.solve(values, factor, index, rhs.flatten(1), direction).view(rhs.shape), 2
+    values_dim, factor_dim, index_dim, rhs_dim, _ = in_dims
+    if index_dim is not None or (values_dim is None) != (factor_dim is None):
+        raise ValueError("vmap: expected one pattern for the whole batch, and a factor for each of the values")
+    rhs = rhs.expand(info.batch_size, *rhs.shape) if rhs_dim is None else rhs.movedim(rhs_dim, 0)
+    if values_dim is None and factor.dim() == 1:
+        return _ops.solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction).view(rhs.shape), 0
+    if values_dim is None:  # a batch of matrices already, the same for all
+        values, factor = (tensor.expand(info.batch_size, *tensor.shape) for tensor in (values, factor))
+    else:
+        values, factor = values.movedim(values_dim, 0), factor.movedim(factor_dim, 0)
+    if factor.dim() == 2 and rhs.dim() == 4:  # one matrix for each batch of right-hand sides
+        values, factor = (tensor[:, None].expand(*rhs.shape[:2], tensor.shape[1]) for tensor in (values, factor))
+    values, factor = (tensor.reshape(-1, tensor.shape[-1]).contiguous() for tensor in (values, factor))
+    return _ops.solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction).view(rhs.shape), 0
 
 
 class _Solve(torch.autograd.Function):
@@ -196,7 +217,7 @@ class _Solve(torch.autograd.Function):
         values, factor, index, solution = ctx.saved_tensors
         change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
         if values_tangent is not None:
-            entries = index[HEADER_SIZE : HEADER_SIZE + 2 * values.shape[0]].view(2, -1)
-            product = values_tangent[:, None] * solution.index_select(0, entries[1])
-            change = change.index_add(0, entries[0], product, alpha=-1)
+            pattern = entries(values, index)
+            product = values_tangent[..., None] * solution.index_select(-2, pattern[1])
+            change = change.index_add(-2, pattern[0], product, alpha=-1)
         return solve(values, factor, index, change, ctx.direction + 1)

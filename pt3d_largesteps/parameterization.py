@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 from pt3d_largesteps.laplacian import packed_verts_faces
+from pt3d_largesteps.mesh_system import compute_matrix
 from pt3d_largesteps.solvers import NotPositiveDefiniteError, solve
 from pt3d_largesteps.solvers.base import SolverFactory, check_solver
-from pt3d_largesteps.system import DEFAULT_LAMBDA, SystemMatrix, compute_matrix
+from pt3d_largesteps.strength import DEFAULT_LAMBDA
+from pt3d_largesteps.system import SystemMatrix
 
 
 def to_differential(matrix: SystemMatrix, verts: Tensor) -> Tensor:

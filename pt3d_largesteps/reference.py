@@ -157,6 +157,13 @@ def count_entries(index: Tensor) -> Tensor:
 def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor, Tensor]:
     """See :func:`pt3d_largesteps.ops.factorize`; in float64 throughout, whatever is given and stored."""
     structure = _Structure(index)
+    if values.dim() == 2:
+        results = [factorize(matrix, index, store_double) for matrix in values]
+        if not results:
+            dtype = torch.float64 if store_double else values.dtype
+            size = len(factorize(values.new_ones(values.shape[1]), index, store_double)[0])
+            return values.new_zeros(0, size, dtype=dtype), values.new_zeros(0, 3, dtype=torch.float64)
+        return torch.stack([factor for factor, _ in results]), torch.stack([breakdown for _, breakdown in results])
     if len(values) != len(structure.sections[ENTRY_ROWS]):
         raise RuntimeError(f"values: expected {len(structure.sections[ENTRY_ROWS])} numbers, got {len(values)}")
     new_from_old, numbers = structure.sections[NEW_FROM_OLD], values.double()
@@ -203,6 +210,10 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
     """See :func:`pt3d_largesteps.ops.solve`."""
     if not bool(torch.isfinite(rhs).all()):
         raise RuntimeError("rhs: expected finite numbers, got NaN or infinity")
+    if rhs.dim() == 3:
+        factors = factor if factor.dim() == 2 else [factor] * len(rhs)
+        solutions = [solve(values, one, index, columns, direction) for one, columns in zip(factors, rhs, strict=True)]
+        return torch.stack(solutions) if solutions else rhs.clone()
     structure = _Structure(index)
     old_from_new = structure.sections[OLD_FROM_NEW]
     x, supernodes = rhs[old_from_new].to(factor.dtype), list(structure)

@@ -1,8 +1,7 @@
 """The system matrix of the parameterisation, M = I + lambda L or M = (1 - alpha) I + alpha L, in CSR.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Eq. 10
-(u = (I + lambda L) x). The alpha form is (1 - alpha) times the lambda form with lambda = alpha / (1 - alpha): the same
-shapes x, with u scaled by 1 - alpha.
+(u = (I + lambda L) x). What lambda and alpha may be is in strength.py.
 """
 
 from __future__ import annotations
@@ -14,34 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pt3d_largesteps._checks import check_finite, check_float_dtype, check_number, describe
+from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 from pt3d_largesteps._symmetric import checked_entries
-from pt3d_largesteps.laplacian import (
-    coalesced_coo,
-    combinatorial_edges,
-    cotangent_edges,
-    laplacian_entries,
-    packed_verts_faces,
-)
-
-DEFAULT_LAMBDA = 19.0  # the paper's choice for most of its experiments: alpha = 0.95
-LAPLACIANS = {"combinatorial": combinatorial_edges, "cotangent": cotangent_edges}
-
-
-def lambda_from_alpha(alpha: float | Tensor) -> float | Tensor:
-    """lambda = alpha / (1 - alpha), for alpha in [0, 1).
-
-    Example:
-        >>> round(lambda_from_alpha(0.95), 6)
-        19.0
-    """
-    check_number("alpha", alpha, low=0.0, high=1.0)
-    return alpha / (1 - alpha)
+from pt3d_largesteps.graph import Assembly
+from pt3d_largesteps.laplacian import coalesced_coo
+from pt3d_largesteps.strength import Strength
 
 
 @dataclass(frozen=True, eq=False)
 class SystemMatrix:
-    """A symmetric sparse matrix in CSR, the columns of each row in increasing order and every diagonal entry present.
+    """A symmetric sparse matrix in CSR, the columns of each row in increasing order and every diagonal entry present; or a
+    batch of B such matrices with one pattern.
 
     Make one with :func:`compute_matrix` or :meth:`from_sparse`, which check what they are given; the constructor takes
     the tensors as they are. ``matrix @ x`` is differentiable, twice and more, in ``values`` and in ``x``.
@@ -49,9 +31,10 @@ class SystemMatrix:
     Attributes:
         crow_indices: (V + 1,) int64, where each row starts.
         col_indices: (nnz,) int64.
-        values: (nnz,) float; may require gradients.
+        values: (nnz,) float, or (B, nnz); may require gradients.
         positions: (V, 3), where the rows are points in space, or None. Solvers order the rows by them; no result depends
             on them beyond rounding.
+        num_verts_per_mesh: where the rows are the packed vertices of several meshes, how many each has, or None.
 
     Example:
         >>> matrix = compute_matrix(meshes, lambda_=19.0)
@@ -62,6 +45,7 @@ class SystemMatrix:
     col_indices: Tensor
     values: Tensor
     positions: Tensor | None = field(default=None, repr=False)
+    num_verts_per_mesh: tuple[int, ...] | None = field(default=None, repr=False)
     # Factorisations by solver name, filled by the solvers; left behind by copies and pickles.
     _solvers: dict = field(default_factory=dict, repr=False, init=False)
 
@@ -84,14 +68,27 @@ class SystemMatrix:
         Args:
             laplacian: symmetric positive semidefinite; only symmetry and finiteness are checked here, definiteness by
                 the solvers.
-            lambda_: finite, at least 0; a 0-dimensional tensor may require gradients. 19 if alpha is not given either.
+            lambda_: finite, at least 0: a number, or one per vertex (V,); tensors may require gradients. 19 if alpha is not
+                given either.
             alpha: in [0, 1), instead of ``lambda_``.
 
         Gradients reach the values of a torch tensor, once: torch's second derivatives through sparse tensors are wrong.
         """
-        identity_weight, laplacian_weight = _weights(lambda_, alpha)
         rows, cols, values, size = checked_entries("laplacian", laplacian)
-        return cls._identity_plus(identity_weight, laplacian_weight, rows, cols, values, size)
+        return cls.of_entries(Strength.of(lambda_, alpha, (size,), values), rows, cols, values, size)
+
+    @classmethod
+    def of_entries(cls, strength: Strength, rows: Tensor, cols: Tensor, values: Tensor, size: int) -> SystemMatrix:
+        """Of the entries of a symmetric L, checked."""
+        if not strength.varies:
+            return cls._identity_plus(strength.identity, strength.value, rows, cols, values, size)
+        # The edges take the mean of their ends; what a row of L sums to, which is no edge's, takes the vertex's own.
+        on_row, on_col = strength.value[rows], strength.value[cols]
+        excess = values.new_zeros(size).index_add(0, rows, 0.5 * values * (on_row - on_col))
+        diagonal = torch.arange(size, device=values.device)
+        rows, cols = torch.cat([rows, diagonal]), torch.cat([cols, diagonal])
+        values = torch.cat([0.5 * values * (on_row + on_col), excess])
+        return cls._identity_plus(strength.identity, 1.0, rows, cols, values, size)
 
     @classmethod
     def from_edges(
@@ -118,8 +115,22 @@ class SystemMatrix:
             )
         check_float_dtype("weights", weights)
         check_finite("weights", weights.detach())
-        identity_weight, laplacian_weight = _weights(lambda_, alpha)
-        return cls._identity_plus(identity_weight, laplacian_weight, *laplacian_entries(edges, weights, num_verts), num_verts)
+        return cls.from_assembly(Assembly(edges, num_verts), weights, Strength.of(lambda_, alpha, (num_verts,), weights))
+
+    @classmethod
+    def from_assembly(
+        cls,
+        assembly: Assembly,
+        weights: Tensor,
+        strength: Strength,
+        positions: Tensor | None = None,
+        num_verts_per_mesh: tuple[int, ...] | None = None,
+    ) -> SystemMatrix:
+        """Of weights (E,), or (B, E) for a batch, on edges whose places are known; differentiable in weights and strength."""
+        edge_weights = strength.edge_weights(assembly.edges, weights)
+        values = assembly.values(edge_weights, strength.diagonal(weights, assembly.num_verts))
+        _check_numbers(strength.identity, values.detach())
+        return cls(assembly.crow_indices, assembly.col_indices, values, positions, num_verts_per_mesh)
 
     @classmethod
     def _identity_plus(cls, identity_weight, laplacian_weight, rows, cols, values, size) -> SystemMatrix:
@@ -130,8 +141,7 @@ class SystemMatrix:
         merged = entries.new_zeros(unique_keys.shape[0]).index_add(0, position, entries)
         counts = torch.bincount(unique_keys // max(size, 1), minlength=size)
         crow_indices = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        check_finite("matrix", merged.detach(), "; lambda or the Laplacian is too large for the dtype")
-        _check_identity_is_felt(identity_weight, merged.detach())
+        _check_numbers(identity_weight, merged.detach())
         return cls(crow_indices, unique_keys % max(size, 1), merged)
 
     @property
@@ -141,6 +151,11 @@ class SystemMatrix:
     @property
     def nnz(self) -> int:
         return self.col_indices.shape[0]
+
+    @property
+    def batch_size(self) -> int | None:
+        """How many matrices there are in a batch; None where it is a single one."""
+        return self.values.shape[0] if self.values.dim() == 2 else None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -158,14 +173,32 @@ class SystemMatrix:
             return rows.repeat_interleave(self.crow_indices.diff(), output_size=self.nnz)
 
     def diagonal(self) -> Tensor:
-        """(V,), differentiable in the values."""
-        return self.values[self.row_indices == self.col_indices]
+        """(V,) or (B, V), differentiable in the values."""
+        return self.values[..., self.row_indices == self.col_indices]
+
+    def matrices(self) -> list[SystemMatrix]:
+        """The matrices of a batch, one by one."""
+        return [self] if self.batch_size is None else [replace(self, values=values) for values in self.values]
+
+    def with_pinned(self, pinned: Tensor) -> SystemMatrix:
+        """The matrix for the free vertices, with the rows and columns of the pinned ones those of the identity.
+
+        Args:
+            pinned: (V,) bool, or (B, V) for a batch of matrices that differ.
+        """
+        touched = pinned.index_select(-1, self.row_indices) | pinned.index_select(-1, self.col_indices)
+        on_diagonal = (self.row_indices == self.col_indices).to(self.dtype)
+        return replace(self, values=torch.where(touched, on_diagonal, self.values))
 
     def check_rhs(self, name: str, rhs: Tensor) -> None:
-        """Raises unless ``rhs`` is (V,) or (V, k), of this matrix's dtype and device."""
-        if not isinstance(rhs, Tensor) or rhs.dim() not in (1, 2) or rhs.shape[0] != self.shape[0]:
+        """Raises unless ``rhs`` is (V,), (V, k) or (B, V, k), of this matrix's dtype and device."""
+        size, batch_size = self.shape[0], self.batch_size
+        if batch_size is not None:
+            if not isinstance(rhs, Tensor) or rhs.dim() != 3 or tuple(rhs.shape[:2]) != (batch_size, size):
+                raise ValueError(f"{name}: expected a tensor of shape ({batch_size}, {size}, k), got {describe(rhs)}")
+        elif not isinstance(rhs, Tensor) or rhs.dim() not in (1, 2, 3) or rhs.shape[-2 if rhs.dim() == 3 else 0] != size:
             raise ValueError(
-                f"{name}: expected a tensor of shape ({self.shape[0]},) or ({self.shape[0]}, k), got {describe(rhs)}"
+                f"{name}: expected a tensor of shape ({size},), ({size}, k) or (B, {size}, k), got {describe(rhs)}"
             )
         if rhs.dtype != self.dtype:
             raise TypeError(f"{name}: expected {self.dtype}, the dtype of the matrix, got {describe(rhs)}")
@@ -173,10 +206,12 @@ class SystemMatrix:
             raise ValueError(f"{name}: expected it on {self.device}, as the matrix, got {describe(rhs)}")
 
     def __matmul__(self, x: Tensor) -> Tensor:
-        """M x for x (V,) or (V, k), differentiable in x and in the values."""
+        """M x for x (V,), (V, k) or (B, V, k), differentiable in x and in the values."""
         self.check_rhs("x", x)
-        values = self.values if x.dim() == 1 else self.values[:, None]
-        return torch.zeros_like(x).index_add(0, self.row_indices, values * x.index_select(0, self.col_indices))
+        if x.dim() == 1:
+            return (self @ x[:, None])[:, 0]
+        products = self.values[..., None] * x.index_select(-2, self.col_indices)
+        return torch.zeros_like(x).index_add(-2, self.row_indices, products)
 
     def to(self, *args, **kwargs) -> SystemMatrix:
         """As ``Tensor.to``: a device, a float dtype, or both. The factorisations stay behind and are made again."""
@@ -185,89 +220,44 @@ class SystemMatrix:
         if values is self.values:
             return self
         positions = None if self.positions is None else self.positions.to(values.device)
-        return SystemMatrix(self.crow_indices.to(values.device), self.col_indices.to(values.device), values, positions)
+        crow_indices, col_indices = self.crow_indices.to(values.device), self.col_indices.to(values.device)
+        return SystemMatrix(crow_indices, col_indices, values, positions, self.num_verts_per_mesh)
 
     def detach(self) -> SystemMatrix:
         """The same matrix without gradients."""
         return replace(self, values=self.values.detach()) if self.values.requires_grad else self
 
     def to_sparse_coo(self) -> Tensor:
-        """Coalesced sparse COO tensor (V, V)."""
+        """Coalesced sparse COO tensor (V, V), of a single matrix."""
+        if self.batch_size is not None:
+            raise ValueError(f"matrix: expected a single matrix, got a batch of {self.batch_size}; see matrices()")
         return coalesced_coo(torch.stack([self.row_indices, self.col_indices]), self.values, self.shape[0])
 
     def to_dense(self) -> Tensor:
-        """Dense tensor (V, V), for looking at small ones."""
+        """Dense tensor (V, V) or (B, V, V), for looking at small ones."""
+        if self.batch_size is not None:
+            return torch.stack([matrix.to_dense() for matrix in self.matrices()])
         return self.to_sparse_coo().to_dense()
 
     def __repr__(self) -> str:
-        return f"SystemMatrix(shape={self.shape}, nnz={self.nnz}, dtype={self.dtype}, device={self.device})"
+        batch = "" if self.batch_size is None else f"batch_size={self.batch_size}, "
+        return f"SystemMatrix({batch}shape={self.shape}, nnz={self.nnz}, dtype={self.dtype}, device={self.device})"
 
     def __getstate__(self) -> dict:
-        kept = {name: getattr(self, name) for name in ("crow_indices", "col_indices", "values", "positions")}
-        return {**kept, "_solvers": {}}
+        kept = ("crow_indices", "col_indices", "values", "positions", "num_verts_per_mesh")
+        return {**{name: getattr(self, name) for name in kept}, "_solvers": {}}
 
 
-def compute_matrix(
-    verts: Any,
-    faces: Tensor | None = None,
-    *,
-    lambda_: float | Tensor | None = None,
-    alpha: float | Tensor | None = None,
-    laplacian: str | Any = "combinatorial",
-) -> SystemMatrix:
-    """The system matrix I + lambda L or (1 - alpha) I + alpha L of a batch of meshes.
-
-    Args:
-        verts: a ``Meshes`` batch, or packed positions (V, 3).
-        faces: packed vertex indices (F, 3), where ``verts`` is a tensor.
-        lambda_: finite, at least 0. 19 if alpha is not given either.
-        alpha: in [0, 1), instead of ``lambda_``; lambda = alpha / (1 - alpha).
-        laplacian: "combinatorial" (the paper's), "cotangent", or a symmetric positive semidefinite matrix of your own
-            (torch or scipy, (sum(V_n), sum(V_n))).
-
-    Returns:
-        :class:`SystemMatrix` of the dtype and device of the vertices.
-
-    Raises:
-        TypeError, ValueError: lambda negative or not finite, alpha outside [0, 1), both given, a matrix that is not
-            symmetric or has an entry that is not finite, a face index out of range.
-
-    Example:
-        >>> matrix = compute_matrix(ico_sphere(3), lambda_=19.0)
-    """
-    verts, faces = packed_verts_faces(verts, faces)
-    if isinstance(laplacian, str):
-        if laplacian not in LAPLACIANS:
-            raise ValueError(f"laplacian: expected one of {list(LAPLACIANS)} or a matrix, got {laplacian!r}")
-        edges, weights = LAPLACIANS[laplacian](verts, faces)
-        matrix = SystemMatrix.from_edges(edges, weights, verts.shape[0], lambda_=lambda_, alpha=alpha)
-        return replace(matrix, positions=verts.detach())
-    matrix = SystemMatrix.from_laplacian(laplacian, lambda_=lambda_, alpha=alpha)
-    if matrix.shape[0] != verts.shape[0]:
-        raise ValueError(f"laplacian: expected a matrix of {verts.shape[0]} rows, one per vertex, got {matrix.shape}")
-    return replace(matrix.to(device=verts.device, dtype=verts.dtype), positions=verts.detach())
-
-
-def _weights(lambda_: Any, alpha: Any) -> tuple[Any, Any]:
-    """The weights of I and of L."""
-    if alpha is None:
-        lambda_ = DEFAULT_LAMBDA if lambda_ is None else lambda_
-        check_number("lambda_", lambda_, low=0.0)
-        return 1.0, lambda_.reshape(()) if isinstance(lambda_, Tensor) else lambda_
-    if lambda_ is not None:
-        raise ValueError(f"alpha: expected lambda_ or alpha, not both; got lambda_={lambda_} and alpha={alpha}")
-    check_number("alpha", alpha, low=0.0, high=1.0)
-    alpha = alpha.reshape(()) if isinstance(alpha, Tensor) else alpha
-    return 1 - alpha, alpha
-
-
-def _check_identity_is_felt(identity_weight: float | Tensor, values: Tensor) -> None:
-    """Refuses a lambda L beside which the dtype loses the identity: L alone is singular, and solves would be noise."""
-    if values.numel() == 0 or float(identity_weight) == 0.0:
+def _check_numbers(identity_weight: float | Tensor, values: Tensor) -> None:
+    """Refuses what is not finite, and a lambda L beside which the dtype loses the identity: L alone is singular, and solves
+    would be noise."""
+    check_finite("matrix", values, "; lambda or the Laplacian is too large for the dtype")
+    if values.numel() == 0:
         return
-    lost = float(values.abs().max()) * torch.finfo(values.dtype).eps
-    if lost > 0.5 * float(identity_weight):
+    least = float(identity_weight.detach().min()) if isinstance(identity_weight, Tensor) else identity_weight
+    largest = float(values.abs().max())
+    if least != 0.0 and largest * torch.finfo(values.dtype).eps > 0.5 * least:
         raise ValueError(
             f"matrix: expected a lambda whose lambda L leaves the identity visible in {values.dtype}, got entries of"
-            f" {float(values.abs().max()):.3g} beside {float(identity_weight):.3g}; take a smaller lambda, or float64 vertices"
+            f" {largest:.3g} beside {least:.3g}; take a smaller lambda, or float64 vertices"
         )

@@ -158,8 +158,8 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("rhs", "error", "message"),
         [
-            (torch.zeros(41, 3), ValueError, r"rhs: expected a tensor of shape \(42,\) or \(42, k\), got .* \(41, 3\)"),
-            (torch.zeros(2, 42, 3), ValueError, "rhs: expected a tensor of shape"),
+            (torch.zeros(41, 3), ValueError, r"rhs: expected a tensor of shape \(42,\), \(42, k\) or .*, got .* \(41, 3\)"),
+            (torch.zeros(42, 3, 2), ValueError, "rhs: expected a tensor of shape"),
             (torch.tensor(1.0), ValueError, "rhs: expected a tensor of shape"),
             ([0.0] * 42, ValueError, "rhs: expected a tensor of shape .* got list"),
             (torch.zeros(42, 3).double(), TypeError, "rhs: expected torch.float32, the dtype of the .*, got"),
@@ -199,9 +199,13 @@ class TestArguments:
         with pytest.raises(TypeError, match=r"dtype: expected torch.float32 or torch.float64 .*, got str 'cuda'"):
             factor.to("cuda")
 
-    @pytest.mark.parametrize("values", [torch.zeros(281), torch.zeros(283), torch.zeros(282, 1), [1.0] * 282])
+    @pytest.mark.parametrize(
+        "values", [torch.zeros(281), torch.zeros(283), torch.zeros(282, 1), torch.zeros(1, 1, 282), [1.0] * 282]
+    )
     def test_values_of_another_shape(self, factor, values):
-        with pytest.raises(ValueError, match=r"values: expected a tensor of shape \(282,\), one number per entry .*, got"):
+        with pytest.raises(
+            ValueError, match=r"values: expected a tensor of shape \(282,\) or \(B, 282\), one number per entry .*, got"
+        ):
             factorize(factor.symbolic, values)
 
     def test_another_device(self, matrix):
@@ -322,8 +326,9 @@ class TestOperatorsCalledDirectly:
             ("factor", lambda t: t[:-1]),
             ("factor", lambda t: t.repeat_interleave(2)[::2]),
             ("factor", lambda t: t.half()),
-            ("factor", lambda t: t.view(1, -1)),
+            ("values", lambda t: t.view(1, -1)),
             ("rhs", lambda t: t.double()),
+            ("rhs", lambda t: t.unsqueeze(2)),
             ("rhs", lambda t: t[:-1]),
             ("rhs", lambda t: t[:, 0]),
         ],
@@ -334,7 +339,9 @@ class TestOperatorsCalledDirectly:
         with pytest.raises(RuntimeError, match=f"{name}: expected"):
             OPS.solve(*{**given, name: spoil(given[name])}.values(), 0)
 
-    @pytest.mark.parametrize("spoil", [lambda v: v[:-1], lambda v: v.half(), lambda v: v[None], lambda v: v.repeat(2)[::2]])
+    @pytest.mark.parametrize(
+        "spoil", [lambda v: v[1:], lambda v: v.half(), lambda v: v[None, None], lambda v: v.repeat(2)[::2]]
+    )
     def test_factorize(self, factor, spoil):
         with pytest.raises(RuntimeError, match="values: expected"):
             OPS.factorize(spoil(factor.matrix_values), factor.symbolic.index, True)

@@ -223,10 +223,10 @@ class TestTransforms:
         solutions = torch.func.vmap(torch.func.vmap(factor.solve))(rhs)
         torch.testing.assert_close(solutions, factor.solve(rhs.view(10, 42).T).T.view(2, 5, 42))
 
-    def test_vmap_over_matrices_is_refused(self):
+    def test_vmap_over_values_without_their_factors_is_refused(self):
         factor = sphere_factor()
         rhs, values = torch.ones(42, 1, dtype=torch.float64), factor.matrix_values.expand(2, -1)
-        with pytest.raises(ValueError, match="vmap: expected one matrix for the whole batch, got a batch of matrices"):
+        with pytest.raises(ValueError, match="vmap: expected one pattern for the whole batch, and a factor for each"):
             torch.func.vmap(lambda v: OPS.solve(v, *arguments(factor, rhs)[1:]))(values)
 
     def test_many_gradients_at_once(self):

@@ -318,8 +318,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("rhs", "error", "message"),
         [
-            (torch.zeros(11, 3), ValueError, r"rhs: expected a tensor of shape \(12,\) or \(12, k\), got .* \(11, 3\)"),
-            (torch.zeros(2, 12, 3), ValueError, "rhs: expected a tensor of shape"),
+            (torch.zeros(11, 3), ValueError, r"rhs: expected a tensor of shape \(12,\), \(12, k\) or .*, got .* \(11, 3\)"),
+            (torch.zeros(12, 3, 2), ValueError, "rhs: expected a tensor of shape"),
             (torch.zeros(12, 3).double(), TypeError, "rhs: expected torch.float32, the dtype of the matrix"),
             ([0.0] * 12, ValueError, "rhs: expected a tensor of shape"),
         ],

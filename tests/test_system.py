@@ -176,9 +176,9 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"lambda_: expected a finite number in \[0, infinity\), got"):
             compute_matrix(ico_sphere(0), lambda_=lambda_)
 
-    @pytest.mark.parametrize("lambda_", ["19", True, [19.0], torch.ones(2)])
+    @pytest.mark.parametrize("lambda_", ["19", True, [19.0], torch.ones(12, dtype=torch.bool)])
     def test_lambda_that_is_no_number(self, lambda_):
-        with pytest.raises(TypeError, match="lambda_: expected a number"):
+        with pytest.raises(TypeError, match=r"lambda_: expected (a number|real numbers)"):
             compute_matrix(ico_sphere(0), lambda_=lambda_)
 
     @pytest.mark.parametrize("alpha", [-0.1, 1.0, 19.0, math.nan])
@@ -248,8 +248,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("x", "error", "message"),
         [
-            (torch.zeros(11, 3), ValueError, r"x: expected a tensor of shape \(12,\) or \(12, k\)"),
-            (torch.zeros(12, 3, 1), ValueError, r"x: expected a tensor of shape"),
+            (torch.zeros(11, 3), ValueError, r"x: expected a tensor of shape \(12,\), \(12, k\) or \(B, 12, k\)"),
+            (torch.zeros(3, 11, 1), ValueError, r"x: expected a tensor of shape"),
             (torch.zeros(12, 3).double(), TypeError, "x: expected torch.float32, the dtype of the matrix"),
             (torch.zeros(12, 3, device="meta"), ValueError, "x: expected it on cpu"),
         ],

@@ -14,6 +14,7 @@
 #include <sstream>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "../core/analysis.h"
 #include "../core/index_buffer.h"
@@ -112,63 +113,85 @@ void with_types(bool stored_is_double, bool given_is_double, Function function) 
   }
 }
 
+// Of one matrix (n,), or of a batch of them with the same pattern (batch, n).
+bool is_batch(const Tensor& tensor, const char* name) {
+  const bool result = tensor.dim() == 2;
+  check_array(tensor, name, tensor.scalar_type(), "float", result ? 2 : 1);
+  return result;
+}
+
 std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index, bool store_double) {
   const largesteps::IndexView view = view_of(index);
-  check_array(values, "values", values.scalar_type(), "float", 1);
-  check(values.numel() == view[largesteps::kNumEntries], "values",
-        view[largesteps::kNumEntries], " numbers, one per entry of the pattern that was analysed, got ", values.numel());
+  const bool of_batch = is_batch(values, "values");
+  const int64_t num_matrices = of_batch ? values.size(0) : 1, num_entries = values.size(of_batch ? 1 : 0);
+  check(num_entries == view[largesteps::kNumEntries], "values",
+        view[largesteps::kNumEntries], " numbers, one per entry of the pattern that was analysed, got ", num_entries);
   const bool given_is_double = is_double(values, "values"), stored_is_double = store_double || given_is_double;
-  Tensor factor = torch::stable::new_empty(values, {view.factor_size()},
-                                           stored_is_double ? ScalarType::Double : ScalarType::Float);
-  Tensor breakdown = torch::stable::new_empty(values, {3}, ScalarType::Double);
-  largesteps::Breakdown result;
+  const ScalarType stored_type = stored_is_double ? ScalarType::Double : ScalarType::Float;
+  Tensor factor = of_batch ? torch::stable::new_empty(values, {num_matrices, view.factor_size()}, stored_type)
+                           : torch::stable::new_empty(values, {view.factor_size()}, stored_type);
+  Tensor breakdown = of_batch ? torch::stable::new_empty(values, {num_matrices, 3}, ScalarType::Double)
+                              : torch::stable::new_empty(values, {3}, ScalarType::Double);
+  std::vector<largesteps::Breakdown> results(static_cast<size_t>(num_matrices));
   std::string error;
   with_types(stored_is_double, given_is_double, [&](auto stored, auto given) {
     try {
-      result = largesteps::factorize(view, static_cast<const decltype(given)*>(values.const_data_ptr()),
-                                     static_cast<decltype(stored)*>(factor.mutable_data_ptr()), num_threads());
+      largesteps::factorize_batch(view, static_cast<const decltype(given)*>(values.const_data_ptr()),
+                                  static_cast<decltype(stored)*>(factor.mutable_data_ptr()), num_threads(), results);
     } catch (const std::exception& exception) {  // of memory
       error = exception.what();
     }
   });
   STD_TORCH_CHECK(error.empty(), "factorize: ", error);
   auto* numbers = static_cast<double*>(breakdown.mutable_data_ptr());
-  numbers[0] = result.vertex < 0 && result.overflows ? -2 : result.vertex;
-  numbers[1] = result.pivot;
-  numbers[2] = result.diagonal;
+  for (const largesteps::Breakdown& result : results) {
+    *numbers++ = result.vertex < 0 && result.overflows ? -2 : result.vertex;
+    *numbers++ = result.pivot;
+    *numbers++ = result.diagonal;
+  }
   return {factor, breakdown};
 }
 
 // Without the dispatcher, which would look new_empty up by its name: that is a tenth of what a small solve costs.
-Tensor empty_matrix(int64_t rows, int64_t columns, bool is_double) {
-  const int64_t sizes[] = {rows, columns}, strides[] = {columns, 1};
+// Contiguous, (rows, columns) or (batch, rows, columns).
+Tensor empty_like_rhs(const Tensor& rhs, bool is_double) {
+  const int64_t dim = rhs.dim(), rows = rhs.size(dim - 2), columns = rhs.size(dim - 1);
+  const int64_t sizes[] = {rhs.size(0), rows, columns}, strides[] = {rows * columns, columns, 1};
+  const int64_t skipped = 3 - dim;
   AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(2, sizes, strides,
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dim, sizes + skipped, strides + skipped,
                                                   is_double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(),
                                                   aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 
-// values are those of the matrix: the derivative needs them among the arguments, the solve does not.
+// values are those of the matrix: the derivative needs them among the arguments, the solve does not. One factor serves all
+// right-hand sides (batch, num_verts, k), or each has a factor of its own.
 Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, const Tensor& rhs, int64_t) {
   const largesteps::IndexView view = view_of(index);
-  check_array(factor, "factor", factor.scalar_type(), "float", 1);
-  check(factor.numel() == view.factor_size(), "factor", "what factorize made with this index");
-  check(values.numel() == view[largesteps::kNumEntries], "values", "the values that were factorised");
+  const bool of_batch = is_batch(factor, "factor");
+  const int64_t dim = rhs.dim();
+  check(factor.size(of_batch ? 1 : 0) == view.factor_size(), "factor", "what factorize made with this index");
+  check(values.dim() == factor.dim() && values.size(of_batch ? 1 : 0) == view[largesteps::kNumEntries] &&
+            (!of_batch || values.size(0) == factor.size(0)),
+        "values", "the values that were factorised");
   check(rhs.is_cpu() && rhs.scalar_type() == values.scalar_type(), "rhs", "the dtype and device of the matrix");
-  check(rhs.dim() == 2 && rhs.size(0) == view[largesteps::kNumVerts], "rhs",
-        "the shape (", view[largesteps::kNumVerts], ", k)");
+  check((dim == 3 || (dim == 2 && !of_batch)) && rhs.size(dim - 2) == view[largesteps::kNumVerts], "rhs",
+        "the shape (", view[largesteps::kNumVerts], ", k) or (batch, ", view[largesteps::kNumVerts], ", k)");
+  check(!of_batch || rhs.size(0) == factor.size(0), "rhs", "one for each of the ", factor.size(0), " matrices");
   const bool given_is_double = is_double(rhs, "rhs"), stored_is_double = is_double(factor, "factor");
   check(stored_is_double || !given_is_double, "factor", "float64, as the matrix");
   const Tensor contiguous = rhs.is_contiguous() ? rhs : torch::stable::contiguous(rhs);
-  Tensor x = empty_matrix(rhs.size(0), rhs.size(1), given_is_double);
+  Tensor x = empty_like_rhs(rhs, given_is_double);
+  const largesteps::Batch batch = {dim == 3 ? rhs.size(0) : 1, of_batch ? view.factor_size() : 0};
   auto status = largesteps::SolveStatus::kSolved;
   std::string error;
   with_types(stored_is_double, given_is_double, [&](auto stored, auto given) {
     try {
       status = largesteps::solve(view, static_cast<const decltype(stored)*>(factor.const_data_ptr()),
                                  static_cast<const decltype(given)*>(contiguous.const_data_ptr()),
-                                 static_cast<decltype(given)*>(x.mutable_data_ptr()), rhs.size(1), num_threads());
+                                 static_cast<decltype(given)*>(x.mutable_data_ptr()), rhs.size(dim - 1), num_threads(),
+                                 batch);
     } catch (const std::exception& exception) {
       error = exception.what();
     }

@@ -197,6 +197,22 @@ Breakdown factorize(const IndexView& index, const Given* values, Stored* factor,
   return Factorization<Stored, Given>(index, values, factor, num_threads).run();
 }
 
+template <typename Stored, typename Given>
+void factorize_batch(const IndexView& index, const Given* values, Stored* factor, int num_threads,
+                     std::vector<Breakdown>& results) {
+  const auto size = static_cast<int64_t>(results.size());
+  // Enough matrices for everybody: each thread does whole ones. Else all do each of them together.
+  const bool is_by_matrix = size >= num_threads;
+  parallel_for(size, is_by_matrix ? num_threads : 1, [&](int64_t k) {
+    results[static_cast<size_t>(k)] = factorize(index, values + k * index[kNumEntries], factor + k * index.factor_size(),
+                                                is_by_matrix ? 1 : num_threads);
+  });
+}
+
+template void factorize_batch<float, float>(const IndexView&, const float*, float*, int, std::vector<Breakdown>&);
+template void factorize_batch<double, float>(const IndexView&, const float*, double*, int, std::vector<Breakdown>&);
+template void factorize_batch<double, double>(const IndexView&, const double*, double*, int, std::vector<Breakdown>&);
+
 template Breakdown factorize<float, float>(const IndexView&, const float*, float*, int);
 template Breakdown factorize<double, float>(const IndexView&, const float*, double*, int);
 template Breakdown factorize<double, double>(const IndexView&, const double*, double*, int);

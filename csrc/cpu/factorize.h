@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "../core/index_buffer.h"
 
@@ -25,5 +26,10 @@ struct Breakdown {
 // double precision, whatever is read and stored. The same bits for every number of threads.
 template <typename Stored, typename Given>
 Breakdown factorize(const IndexView& index, const Given* values, Stored* factor, int num_threads);
+
+// The same for results.size() matrices with one pattern, whose values and whose factors stand one after the other.
+template <typename Stored, typename Given>
+void factorize_batch(const IndexView& index, const Given* values, Stored* factor, int num_threads,
+                     std::vector<Breakdown>& results);
 
 }  // namespace largesteps

@@ -178,33 +178,40 @@ std::vector<Chunk> cut(int64_t num_columns) {
 }  // namespace
 
 template <typename T, typename Given>
-SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads) {
+SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads,
+                  const Batch& batch) {
   const std::vector<Chunk> chunks = cut(num_columns);
-  if (index[kNumVerts] < kLeastSharedVerts || index[kNumNodes] < 2) num_threads = 1;
+  const auto num_chunks = static_cast<int64_t>(chunks.size());
+  const int64_t num_verts = index[kNumVerts];
   // Enough pieces for everybody: each thread does whole ones. Else all do each of them together.
-  const bool by_chunks = static_cast<int64_t>(chunks.size()) >= num_threads;
+  const bool is_by_piece = batch.size * num_chunks >= num_threads;
+  const bool is_shared = num_verts >= kLeastSharedVerts && index[kNumNodes] >= 2 && !is_by_piece;
+  if (num_verts * (is_by_piece ? batch.size * num_chunks : 1) < kLeastSharedVerts) num_threads = 1;
   std::atomic<SolveStatus> status{SolveStatus::kSolved};
-  parallel_for(static_cast<int64_t>(chunks.size()), by_chunks ? num_threads : 1, [&](int64_t k) {
-    const Chunk& chunk = chunks[static_cast<size_t>(k)];
+  parallel_for(batch.size * num_chunks, is_by_piece ? num_threads : 1, [&](int64_t piece) {
+    const Chunk& chunk = chunks[static_cast<size_t>(piece % num_chunks)];
+    const int64_t member = piece / num_chunks, begin = member * num_verts * num_columns;
     const int width = kColumnCounts[chunk.column_count];
     T* const workspace = thread_buffer<T>(0, int64_t{index[kWorkspaceRows]} * workspace_stride(width));
-    const Sweep<T, Given> sweep(index, factor, rhs, x, num_columns, chunk.first, chunk.count, chunk.column_count, workspace);
-    SolveStatus of_chunk = SolveStatus::kSolved;
-    if (by_chunks || num_threads == 1) {
-      of_chunk = sweep_alone(index, sweep, width);
+    const Sweep<T, Given> sweep(index, factor + member * batch.factor_stride, rhs + begin, x + begin, num_columns, chunk.first,
+                                chunk.count, chunk.column_count, workspace);
+    SolveStatus of_piece = SolveStatus::kSolved;
+    if (!is_shared || num_threads == 1) {
+      of_piece = sweep_alone(index, sweep, width);
     } else {
       const auto shared = std::make_shared<SharedSweep<T, Given>>(index, sweep, width);
       work_together(shared, num_threads);
-      of_chunk = shared->status();
+      of_piece = shared->status();
     }
-    if (of_chunk == SolveStatus::kRhsNotFinite) status = of_chunk;
-    if (of_chunk == SolveStatus::kOverflow) note_overflow(status);
+    if (of_piece == SolveStatus::kRhsNotFinite) status = of_piece;
+    if (of_piece == SolveStatus::kOverflow) note_overflow(status);
   });
   return status;
 }
 
-template SolveStatus solve<float, float>(const IndexView&, const float*, const float*, float*, int64_t, int);
-template SolveStatus solve<double, float>(const IndexView&, const double*, const float*, float*, int64_t, int);
-template SolveStatus solve<double, double>(const IndexView&, const double*, const double*, double*, int64_t, int);
+template SolveStatus solve<float, float>(const IndexView&, const float*, const float*, float*, int64_t, int, const Batch&);
+template SolveStatus solve<double, float>(const IndexView&, const double*, const float*, float*, int64_t, int, const Batch&);
+template SolveStatus solve<double, double>(const IndexView&, const double*, const double*, double*, int64_t, int,
+                                           const Batch&);
 
 }  // namespace largesteps

@@ -7,12 +7,20 @@
 
 namespace largesteps {
 
-// x = M^-1 rhs for rhs and x (num_verts, num_columns), row by row, in the order of the matrix; they may be the same array.
-// The arithmetic is that of the stored factor. The same bits for every number of threads. Unless kSolved comes back, x holds
-// nothing useful.
 enum class SolveStatus { kSolved, kRhsNotFinite, kOverflow };
 
+// How many right-hand sides stand one after the other, and how far the factor of each is from that of the one before: 0 if
+// all have the same matrix, else index.factor_size().
+struct Batch {
+  int64_t size = 1;
+  int64_t factor_stride = 0;
+};
+
+// x = M^-1 rhs for rhs and x (batch.size, num_verts, num_columns), row by row, in the order of the matrix; they may be the
+// same array. The arithmetic is that of the stored factor. The same bits for every number of threads and whatever else is in
+// the batch. Unless kSolved comes back, x holds nothing useful.
 template <typename T, typename Given>
-SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads);
+SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads,
+                  const Batch& batch = {});
 
 }  // namespace largesteps

@@ -23,6 +23,8 @@ class Solver(Protocol):
     def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
         """x = M^-1 rhs for a contiguous rhs (V, k) without gradients, of the matrix's dtype and device.
 
+        For a batch of matrices there is a solver for each, unless the factory is that of "cholesky".
+
         ``direction`` numbers the passes of one differentiated solve (0 forward, 1 backward, 2 backward of the
         backward, ...), whose right-hand sides resemble those of the same pass of the previous call: a solver that
         starts from a guess keeps one per direction.
@@ -112,8 +114,30 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
     return kept[1]
 
 
+class SolverBatch:
+    """A solver for each matrix of a batch."""
+
+    def __init__(self, matrix: SystemMatrix, factory: SolverFactory) -> None:
+        self._solvers = [factory(one) for one in matrix.matrices()]
+
+    def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
+        """x = M_b^-1 rhs_b, (B, V, k)."""
+        solutions = [solver.solve(one, direction) for solver, one in zip(self._solvers, rhs, strict=True)]
+        return torch.stack(solutions) if solutions else rhs.clone()
+
+
 def _make(matrix: SystemMatrix, solver: str | SolverFactory) -> Solver:
-    return (_FACTORIES[solver] if isinstance(solver, str) else solver)(matrix.detach())
+    factory = _FACTORIES[solver] if isinstance(solver, str) else solver
+    matrix = matrix.detach()
+    if matrix.batch_size is not None and solver != "cholesky":
+        return SolverBatch(matrix, factory)
+    return factory(matrix)
+
+
+def is_direct(solver: str | SolverFactory, device: torch.device) -> bool:
+    """Whether the blocks of a block-diagonal matrix are solved as exactly together as alone; not known of factories."""
+    name = _best_solver(device) if solver == "auto" else solver
+    return name in ("cholesky", "cholespy")
 
 
 def check_solver(solver: str | SolverFactory) -> None:

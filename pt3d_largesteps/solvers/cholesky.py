@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pt3d_largesteps import ops, reference
+from pt3d_largesteps import ops
 from pt3d_largesteps._checks import check_finite, describe
 from pt3d_largesteps.solvers.symbolic import SymbolicFactor, analyze
 from pt3d_largesteps.system import SystemMatrix
@@ -26,24 +26,27 @@ class NotPositiveDefiniteError(ValueError):
 
     Attributes:
         vertex: the row at which the factorisation broke down.
+        matrix: which matrix of a batch it was.
     """
 
-    def __init__(self, message: str, vertex: int) -> None:
+    def __init__(self, message: str, vertex: int, matrix: int = 0) -> None:
         super().__init__(message)
         self.vertex = vertex
+        self.matrix = matrix
 
     def __reduce__(self):
-        return type(self), (str(self), self.vertex)
+        return type(self), (str(self), self.vertex, self.matrix)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CholeskyFactor:
-    """A factorised matrix; of :func:`factorize`. Copies and pickles take the matrix and factorise it again.
+    """A factorised matrix, or several with one pattern; of :func:`factorize`. Copies and pickles take the matrix and
+    factorise it again.
 
     Attributes:
         symbolic: of :func:`analyze`.
-        matrix_values: (nnz,) float32 or float64, the entries of the matrix; may require gradients.
-        values: the stored factor, float32 or float64; the arithmetic of a solve is in this dtype.
+        matrix_values: (nnz,) or (B, nnz) float32 or float64, the entries of the matrix; may require gradients.
+        values: the stored factor, float32 or float64; the arithmetic of a solve is in this dtype. (B, size) for a batch.
 
     Example:
         >>> factor = factorize(analyze(matrix), matrix.values)
@@ -76,7 +79,7 @@ class CholeskyFactor:
         """x = M^-1 rhs, differentiable in ``rhs`` and in the matrix's values as often as one likes.
 
         Args:
-            rhs: (V,) or (V, k), any k, of the dtype of the matrix.
+            rhs: (V,), (V, k) or (B, V, k), any k, of the dtype of the matrix; (B, V, k) for a batch of B matrices.
             refine: steps of iterative refinement, x += M^-1 (rhs - M x) with the residual in float64: each costs a
                 product and a solve.
 
@@ -89,15 +92,15 @@ class CholeskyFactor:
         self._check_rhs("rhs", rhs)
         if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
             raise ValueError(f"refine: expected an integer of at least 0, got {describe(refine)}")
-        columns = rhs if rhs.dim() == 2 else rhs[:, None]
+        columns = rhs if rhs.dim() > 1 else rhs[:, None]
         solution = ops.solve(self.matrix_values, self.values, self.symbolic.index, columns)
         for _ in range(refine):
             correction = self._residual(columns, solution).to(self.dtype)
             solution = solution + ops.solve(self.matrix_values, self.values, self.symbolic.index, correction)
-        return solution if rhs.dim() == 2 else solution[:, 0]
+        return solution if rhs.dim() > 1 else solution[:, 0]
 
     def residual(self, rhs: Tensor, solution: Tensor) -> Tensor:
-        """rhs - M solution, computed in float64 and returned in the dtype of ``rhs``; (V,) or (V, k) as they are."""
+        """rhs - M solution, computed in float64 and returned in the dtype of ``rhs`` and its shape."""
         self._check_rhs("rhs", rhs)
         self._check_rhs("solution", solution)
         if rhs.shape != solution.shape:
@@ -105,10 +108,11 @@ class CholeskyFactor:
         return self._residual(rhs, solution).to(rhs.dtype)
 
     def _residual(self, rhs: Tensor, solution: Tensor) -> Tensor:
-        num_entries = self.matrix_values.shape[0]
-        entries = self.symbolic.index[reference.HEADER_SIZE : reference.HEADER_SIZE + 2 * num_entries].view(2, -1)
-        values = self.matrix_values.double().view(-1, *[1] * (rhs.dim() - 1))
-        return rhs.double().index_add(0, entries[0], values * solution.double().index_select(0, entries[1]), alpha=-1)
+        if rhs.dim() == 1:
+            return self._residual(rhs[:, None], solution[:, None])[:, 0]
+        entries = ops.entries(self.matrix_values, self.symbolic.index)
+        products = self.matrix_values.double()[..., None] * solution.double().index_select(-2, entries[1])
+        return rhs.double().index_add(-2, entries[0], products, alpha=-1)
 
     def refactorize(self, values: Tensor) -> CholeskyFactor:
         """The factor of another matrix with the same pattern, without a new analysis; see :func:`factorize`."""
@@ -122,9 +126,15 @@ class CholeskyFactor:
         return self if dtype == self.dtype else factorize(self.symbolic, self.matrix_values.to(dtype))
 
     def _check_rhs(self, name: str, rhs: Tensor) -> None:
-        size = self.symbolic.num_verts
-        if not isinstance(rhs, Tensor) or rhs.dim() not in (1, 2) or rhs.size(0) != size:
-            raise ValueError(f"{name}: expected a tensor of shape ({size},) or ({size}, k), got {describe(rhs)}")
+        size, batch = self.symbolic.num_verts, tuple(self.values.shape[:-1])
+        shape = tuple(rhs.shape) if isinstance(rhs, Tensor) else ()
+        if batch:
+            fits, expected = len(shape) == 3 and shape[:2] == (*batch, size), f"({batch[0]}, {size}, k)"
+        else:
+            fits = len(shape) in (1, 2, 3) and shape[-2 if len(shape) == 3 else 0] == size
+            expected = f"({size},), ({size}, k) or (B, {size}, k)"
+        if not fits:
+            raise ValueError(f"{name}: expected a tensor of shape {expected}, got {describe(rhs)}")
         if rhs.dtype != self.matrix_values.dtype:
             raise TypeError(f"{name}: expected {self.dtype}, the dtype of the matrix, got {describe(rhs)}")
         if rhs.layout != torch.strided:
@@ -151,7 +161,8 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
 
     Args:
         symbolic: of :func:`analyze`, for the pattern of the matrix.
-        values: (nnz,) float32 or float64, the matrix's ``values``, or the matrix, whose pattern is compared then.
+        values: (nnz,) float32 or float64, the matrix's ``values``, or the matrix, whose pattern is compared then; or
+            (B, nnz), those of B matrices.
         dtype: of the stored factor and of the arithmetic of the solves. Unless given, that of the values, but float64 for
             fewer than 2,000 vertices. float64 for a float32 matrix is exact to rounding, and takes up to twice as long.
 
@@ -168,10 +179,10 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
         symbolic.check_pattern(values)
         values = values.values
     num_entries = symbolic.num_entries
-    if not isinstance(values, Tensor) or tuple(values.shape) != (num_entries,):
+    if not isinstance(values, Tensor) or values.dim() not in (1, 2) or values.shape[-1] != num_entries:
         raise ValueError(
-            f"values: expected a tensor of shape ({num_entries},), one number per entry of the pattern that was analysed,"
-            f" got {describe(values)}"
+            f"values: expected a tensor of shape ({num_entries},) or (B, {num_entries}), one number per entry of the"
+            f" pattern that was analysed, got {describe(values)}"
         )
     if values.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"matrix: Cholesky factorisations expect float32 or float64, got {describe(values)}")
@@ -187,11 +198,12 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
             values = values.clone()  # what happens to the given tensor in place is not seen any more
         numbers = values.detach().contiguous()
         factor, breakdown = ops.factorize(numbers, symbolic.index, dtype == torch.float64)
-        vertex, pivot, diagonal = breakdown.tolist()
-        if vertex >= 0:
-            raise NotPositiveDefiniteError(_breakdown_message(symbolic, numbers, int(vertex), pivot, diagonal), int(vertex))
-        if vertex == -2:
-            check_finite("factor", factor, "; float32 does not hold the inverses of so small numbers, store float64")
+        for matrix, (vertex, pivot, diagonal) in enumerate(breakdown.view(-1, 3).tolist()):
+            if vertex >= 0:
+                message = _breakdown_message(symbolic, numbers.view(-1, num_entries)[matrix], int(vertex), pivot, diagonal)
+                raise NotPositiveDefiniteError(message, int(vertex), matrix)
+            if vertex == -2:
+                check_finite("factor", factor, "; float32 does not hold the inverses of so small numbers, store float64")
     return CholeskyFactor(symbolic, values, factor)
 
 
@@ -226,6 +238,6 @@ class CholeskySolver:
         self.factor = factorize(analyze(matrix, matrix.positions), matrix.values.detach().clone())
 
     def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
-        """x = M^-1 rhs, (V, k)."""
+        """x = M^-1 rhs, (V, k) or (B, V, k)."""
         factor = self.factor
         return ops.solve(factor.matrix_values, factor.values, factor.symbolic.index, rhs, direction)

@@ -3,7 +3,7 @@
 With M symmetric and x = M^-1 b, an upstream gradient g of x gives
 
     dL/db = M^-1 g            (a solve with the same factorisation)
-    dL/dM_ij = -(M^-1 g)_i x_j    (on the pattern of M)
+    dL/dM_ij = -(M^-1 g)_i . x_j  (on the pattern of M)
 
 and both are functions that can be differentiated again.
 """
@@ -25,7 +25,7 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
 
     Args:
         matrix: symmetric positive definite; its factorisation is made at the first call and kept with it.
-        rhs: (V,) or (V, k), any k, of the matrix's dtype and device.
+        rhs: (V,), (V, k) or (B, V, k), any k, of the matrix's dtype and device; (B, V, k) for a batch of B matrices.
         solver: "auto", "cholesky", "cholespy", "conjugate_gradient" or a factory; see :func:`solver_for`.
 
     Returns:
@@ -40,13 +40,18 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
         >>> x = solve(matrix, u)
     """
     matrix.check_rhs("rhs", rhs)
-    columns = rhs if rhs.dim() == 2 else rhs[:, None]
+    columns = rhs if rhs.dim() > 1 else rhs[:, None]
     solver = solver_for(matrix, solver)
     if isinstance(solver, CholeskySolver):  # an operator of torch, which is differentiable by itself
         solution = ops.solve(matrix.values, solver.factor.values, solver.factor.symbolic.index, columns)
+    elif rhs.dim() == 3 and matrix.batch_size is None:  # to a solver of one matrix a batch is more columns
+        num_columns = columns.shape[2]
+        side_by_side = columns.transpose(0, 1).flatten(1)
+        solution = _Solve.apply(matrix.values, side_by_side, matrix, solver, 0)
+        solution = solution.view(len(solution), -1, num_columns).transpose(0, 1)
     else:
         solution = _Solve.apply(matrix.values, columns, matrix, solver, 0)
-    return solution if rhs.dim() == 2 else solution[:, 0]
+    return solution if rhs.dim() > 1 else solution[:, 0]
 
 
 class _Solve(torch.autograd.Function):
@@ -68,5 +73,5 @@ class _Solve(torch.autograd.Function):
         values_gradient = None
         if ctx.needs_input_grad[0]:
             rows, cols = matrix.row_indices, matrix.col_indices
-            values_gradient = -(rhs_gradient.index_select(0, rows) * solution.index_select(0, cols)).sum(1)
+            values_gradient = -(rhs_gradient.index_select(-2, rows) * solution.index_select(-2, cols)).sum(-1)
         return values_gradient, rhs_gradient, None, None, None

@@ -1,0 +1,139 @@
+"""lambda and alpha: one number, one per mesh or one per vertex.
+
+M = I + lambda L or M = (1 - alpha) I + alpha L; the alpha form is (1 - alpha) times the lambda form with lambda =
+alpha / (1 - alpha): the same shapes x, with u scaled by 1 - alpha. Strengths s_i that vary over the vertices scale the
+edges,
+
+    w_ij (s_i + s_j) / 2
+
+which keeps M symmetric, and positive definite as the paper's M is (diag(s) L alone would not be symmetric).
+
+Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Eq. 10 and Sec. 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pt3d_largesteps._checks import check_number, describe
+
+DEFAULT_LAMBDA = 19.0  # the paper's choice for most of its experiments: alpha = 0.95
+
+
+def lambda_from_alpha(alpha: float | Tensor) -> float | Tensor:
+    """lambda = alpha / (1 - alpha), for alpha in [0, 1), a number or a tensor of any shape.
+
+    Example:
+        >>> round(lambda_from_alpha(0.95), 6)
+        19.0
+    """
+    _check_range("alpha", alpha)
+    return alpha / (1 - alpha)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """lambda or alpha, checked.
+
+    Attributes:
+        name: "lambda_" or "alpha".
+        value: a float, or a tensor of shape () or (V,), which may require gradients.
+    """
+
+    name: str
+    value: float | Tensor
+
+    @classmethod
+    def of(
+        cls,
+        lambda_: float | Tensor | None,
+        alpha: float | Tensor | None,
+        num_verts_per_mesh: Sequence[int],
+        like: Tensor,
+    ) -> Strength:
+        """From the arguments of the public functions; tensors are taken to the dtype and device of ``like``.
+
+        Args:
+            lambda_: finite, at least 0: a number, or a tensor of 1, N (one per mesh) or V (one per vertex) of them. 19 if
+                alpha is not given either.
+            alpha: in [0, 1), instead of ``lambda_``, in the same forms.
+            num_verts_per_mesh: of N meshes, V in all.
+        """
+        if lambda_ is not None and alpha is not None:
+            raise ValueError(f"alpha: expected lambda_ or alpha, not both; got lambda_={lambda_} and alpha={alpha}")
+        name, value = ("lambda_", lambda_) if alpha is None else ("alpha", alpha)
+        value = DEFAULT_LAMBDA if value is None else value
+        _check_range(name, value)
+        if not isinstance(value, Tensor):
+            return cls(name, float(value))
+        if value.is_floating_point() and value.dtype != like.dtype and value.requires_grad:
+            raise TypeError(f"{name}: expected {like.dtype}, the dtype of the vertices, got {describe(value)}")
+        if value.device != like.device and value.numel() > 1:
+            raise ValueError(f"{name}: expected it on {like.device}, as the vertices, got {describe(value)}")
+        value = value.to(like)
+        num_meshes, num_verts = len(num_verts_per_mesh), sum(num_verts_per_mesh)
+        if value.numel() == 1:
+            return cls(name, value.reshape(()))
+        if value.dim() != 1 or value.shape[0] not in (num_meshes, num_verts):
+            raise ValueError(_shape_message(name, num_meshes, num_verts, value))
+        if value.shape[0] == num_meshes:
+            sizes = torch.tensor(num_verts_per_mesh, device=like.device)
+            value = value.repeat_interleave(sizes, output_size=num_verts)
+        return cls(name, value)
+
+    @property
+    def varies(self) -> bool:
+        """Whether it is one per vertex."""
+        return isinstance(self.value, Tensor) and self.value.dim() > 0
+
+    @property
+    def requires_grad(self) -> bool:
+        return isinstance(self.value, Tensor) and self.value.requires_grad
+
+    @property
+    def identity(self) -> float | Tensor:
+        """What the identity is multiplied with, per vertex where it varies."""
+        return 1.0 if self.name == "lambda_" else 1 - self.value
+
+    def at(self, rows: Tensor) -> Strength:
+        """That of the packed rows (..., V'), in their shape."""
+        return Strength(self.name, self.value[rows]) if self.varies else self
+
+    def edge_weights(self, edges: Tensor, weights: Tensor) -> Tensor:
+        """w_ij (s_i + s_j) / 2, (..., E)."""
+        if not self.varies:
+            return self.value * weights
+        return weights * 0.5 * (self.value.index_select(-1, edges[:, 0]) + self.value.index_select(-1, edges[:, 1]))
+
+    def diagonal(self, weights: Tensor, num_verts: int) -> Tensor:
+        """The weight of the identity, (V,) or (..., V) where it varies."""
+        identity = self.identity
+        if isinstance(identity, Tensor):
+            return identity.expand(*identity.shape[:-1], num_verts) if identity.dim() else identity.expand(num_verts)
+        return weights.new_full((num_verts,), identity)
+
+
+def _check_range(name: str, value: Any) -> None:
+    high = {"lambda_": float("inf"), "alpha": 1.0}[name]
+    if not isinstance(value, Tensor) or value.numel() == 1:
+        check_number(name, value, low=0.0, high=high)
+        return
+    if value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{name}: expected real numbers, got {describe(value)}")
+    inside = torch.isfinite(value) & (value >= 0) & (value < high)
+    if not bool(inside.all()):
+        index = tuple((~inside).nonzero()[0].tolist())
+        interval = "[0, infinity)" if name == "lambda_" else "[0, 1)"
+        raise ValueError(f"{name}: expected finite numbers in {interval}, got {value[index].item()} at index {index}")
+
+
+def _shape_message(name: str, num_meshes: int, num_verts: int, value: Tensor) -> str:
+    return (
+        f"{name}: expected a number, or a tensor of shape ({num_meshes},), one per mesh, or ({num_verts},), one per vertex,"
+        f" got {describe(value)}"
+    )
