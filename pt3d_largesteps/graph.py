@@ -6,6 +6,8 @@ positions (..., V, 3) give weights (..., E), and those give values (..., nnz).
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,13 @@ class FaceGraph:
         keys, self._edge_of_corner = torch.unique(low * num_verts + high, return_inverse=True)
         divisor = max(num_verts, 1)
         self.edges = torch.stack([keys // divisor, keys % divisor], dim=1)
+
+    def to(self, device: torch.device) -> FaceGraph:
+        """The same on another device."""
+        graph = copy.copy(self)
+        for name in ("faces", "edges", "_has_edge", "_edge_of_corner"):
+            setattr(graph, name, getattr(self, name).to(device))
+        return graph
 
     def combinatorial_weights(self, verts: Tensor) -> Tensor:
         """(E,) ones, of the dtype of the positions, which do not matter."""
@@ -89,6 +98,13 @@ class Assembly:
         counts = torch.bincount(rows, minlength=num_verts)
         self.crow_indices = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         self.col_indices = cols[self._order]
+
+    def to(self, device: torch.device) -> Assembly:
+        """The same on another device."""
+        assembly = copy.copy(self)
+        for name in ("edges", "_order", "crow_indices", "col_indices"):
+            setattr(assembly, name, getattr(self, name).to(device))
+        return assembly
 
     def values(self, weights: Tensor, diagonal: Tensor) -> Tensor:
         """(..., nnz) for weights w (..., E) and diagonals d (..., V), differentiable in both."""

@@ -1,37 +1,52 @@
-"""UniformAdam: Adam whose second moment is one number per parameter tensor, the maximum.
+"""UniformAdam: Adam whose second moment is one number per mesh, the maximum.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3.5 and the
 released code. Adam divides each component of the gradient by its own scale, which undoes the smoothness that the
-parameterisation gave it; one scale for the whole tensor keeps the direction smooth:
+parameterisation gave it; one scale for the whole mesh keeps the direction smooth:
 
     m_t = beta_1 m_{t-1} + (1 - beta_1) g_t              v_t = beta_2 v_{t-1} + (1 - beta_2) g_t^2
     theta_t = theta_{t-1} - lr  m_t / (1 - beta_1^t)  /  (eps + max_i sqrt(v_t,i / (1 - beta_2^t)))
+
+The released code takes the maximum over each parameter tensor, whatever it holds. So does this one, but for the parameter of
+a batch of meshes (PackedParameter): there each mesh has a maximum of its own, so that it moves as it would move alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_number
+from pt3d_largesteps.packed import Segments
+
+_FLAGS = ("amsgrad", "maximize", "capturable")
 
 
 class UniformAdam(torch.optim.Optimizer):
     """Adam with a uniform second moment, for the differential coordinates u.
 
     The step does not depend on the scale of the gradient: each one moves the component of the largest gradient by about
-    ``lr``. The maximum is taken over each parameter tensor by itself.
+    ``lr``. The maximum is taken over each mesh of the parameter of :class:`~pt3d_largesteps.LargeSteps` (any
+    :class:`~pt3d_largesteps.PackedParameter`), and over each other tensor as a whole.
 
     Args:
         params: tensors, or dicts of parameter groups.
-        lr: step size, in the units of u.
+        lr: step size, in the units of u; a number, or a tensor of one (with ``capturable``, on the device of the
+            parameters, a schedule can then reach into a captured graph).
         betas: decay of the first and of the second moment, each in [0, 1).
         eps: added to the divisor, at least 0.
+        weight_decay: decoupled, as in AdamW: each step first multiplies the parameter by 1 - lr weight_decay.
+        amsgrad: the divisor never falls: the largest maximum so far takes the place of the maximum.
+        maximize: climbs instead of descending.
+        foreach: all tensors of a group at once through torch's foreach functions; on CUDA unless given.
+        capturable: the step count stays on the device, so that a step can be captured in a CUDA graph.
 
     Raises:
-        ValueError: a hyperparameter out of its range; in ``step``, on the CPU, a gradient that is NaN or infinite
+        TypeError, ValueError: a hyperparameter out of its range; in ``step``, on the CPU, a gradient that is NaN or infinite
             (on CUDA it is not looked for, since that would wait for the device).
         RuntimeError: in ``step``, a sparse gradient.
 
@@ -43,11 +58,18 @@ class UniformAdam(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 0.1,
+        lr: float | Tensor = 0.1,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        super().__init__(params, {**options, "maximize": maximize, "foreach": foreach, "capturable": capturable})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, after a look at its hyperparameters."""
@@ -56,7 +78,20 @@ class UniformAdam(torch.optim.Optimizer):
         check_number("betas[0]", options["betas"][0], low=0.0, high=1.0)
         check_number("betas[1]", options["betas"][1], low=0.0, high=1.0)
         check_number("eps", options["eps"], low=0.0)
+        check_number("weight_decay", options["weight_decay"], low=0.0)
+        for name in (*_FLAGS, "foreach"):
+            if not isinstance(options[name], bool) and not (name == "foreach" and options[name] is None):
+                raise TypeError(f"{name}: expected True or False, got {options[name]!r}")
         super().add_param_group(param_group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # of a state saved before there was the option
+            for name, default in (("weight_decay", 0.0), ("foreach", None), *((flag, False) for flag in _FLAGS)):
+                group.setdefault(name, default)
+        for state in self.state.values():
+            if "step" in state and not isinstance(state["step"], Tensor):
+                state["step"] = torch.tensor(float(state["step"]))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -66,36 +101,79 @@ class UniformAdam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         updates = [
-            (parameter, group)
+            (group, [parameter for parameter in group["params"] if parameter.grad is not None and parameter.numel() > 0])
             for group in self.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None and parameter.numel() > 0
         ]
-        for parameter, _ in updates:  # all of them before the first update: a refused step changes nothing
-            _check_gradient(parameter.grad)
-        for parameter, group in updates:
-            self._update(parameter, parameter.grad, group)
+        for _, parameters in updates:  # all of them before the first update: a refused step changes nothing
+            for parameter in parameters:
+                _check_gradient(parameter.grad)
+        for group, parameters in updates:
+            if parameters:
+                self._update(parameters, group)
         return loss
 
-    def _update(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        states = [self._state_of(parameter, group) for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters]
+        means, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
+        beta1, beta2 = group["betas"]
+        for state in states:
+            state["step"] += 1
+        foreach = group["foreach"]
+        if all(p.is_cuda for p in parameters) if foreach is None else foreach:
+            if group["maximize"]:
+                gradients = torch._foreach_neg(gradients)
+            torch._foreach_lerp_(means, gradients, 1 - beta1)
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        else:
+            for gradient, mean, square in zip(gradients, means, squares, strict=True):
+                gradient = -gradient if group["maximize"] else gradient
+                mean.lerp_(gradient, 1 - beta1)
+                square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        for parameter, state in zip(parameters, states, strict=True):
+            _apply(parameter, state, group)
+
+    def _state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:
-            state["step"] = 0
+            # On the device only where it has to be there: to read it would wait for the device.
+            state["step"] = torch.zeros((), device=parameter.device if group["capturable"] else "cpu")
             state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        beta1, beta2 = group["betas"]
-        state["step"] += 1
-        exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
-        exp_avg.lerp_(gradient, 1 - beta1)
-        exp_avg_sq.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        divisor = (exp_avg_sq.max() / (1 - beta2 ** state["step"])).sqrt() + group["eps"]
-        divisor = torch.where(divisor > 0, divisor, 1)  # no gradient yet, and no eps: stay, do not divide zero by zero
-        parameter.sub_(exp_avg / divisor * (group["lr"] / (1 - beta1 ** state["step"])))
+        if group["amsgrad"] and "max_uniform_sq" not in state:
+            state["max_uniform_sq"] = parameter.new_zeros(len(_segments_of(parameter).num_verts_per_mesh))
+        return state
 
 
-def _check_gradient(gradient: torch.Tensor) -> None:
+def _apply(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    segments = _segments_of(parameter)
+    largest = segments.maxima(state["exp_avg_sq"])  # (N,)
+    if group["amsgrad"]:
+        largest = torch.maximum(state["max_uniform_sq"], largest, out=state["max_uniform_sq"])
+    beta1, beta2 = group["betas"]
+    step = state["step"]
+    if not group["capturable"] and not torch.compiler.is_compiling():
+        step = step.item()  # on the CPU
+    divisor = (largest / (1 - beta2**step)).sqrt() + group["eps"]
+    divisor = torch.where(divisor > 0, divisor, 1)  # no gradient yet, and no eps: stay, do not divide zero by zero
+    if group["weight_decay"]:
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+    scales = -group["lr"] / (1 - beta1**step) / divisor
+    segments.add_scaled_(parameter, state["exp_avg"], scales.to(parameter.dtype))
+
+
+def _segments_of(parameter: Tensor) -> Segments:
+    sizes = getattr(parameter, "num_verts_per_mesh", None)
+    return _segments((len(parameter),) if sizes is None and parameter.dim() else sizes or (1,))
+
+
+_segments = lru_cache(maxsize=64)(Segments)
+
+
+def _check_gradient(gradient: Tensor) -> None:
     if gradient.is_sparse:
         raise RuntimeError("UniformAdam: expected dense gradients, got a sparse one")
-    if gradient.device.type == "cpu":
+    if gradient.device.type == "cpu" and not torch.compiler.is_compiling():
         # One NaN would reach every component through the maximum.
         check_finite("gradient", gradient)

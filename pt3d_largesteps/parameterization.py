@@ -8,16 +8,19 @@ for the whole surface, while x itself can take any shape.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
+from pt3d_largesteps.batch import BatchSystem
 from pt3d_largesteps.laplacian import packed_verts_faces
-from pt3d_largesteps.mesh_system import compute_matrix
-from pt3d_largesteps.solvers import NotPositiveDefiniteError, solve
-from pt3d_largesteps.solvers.base import SolverFactory, check_solver
+from pt3d_largesteps.packed import PackedParameter
+from pt3d_largesteps.pins import pinned_mask
+from pt3d_largesteps.solvers import solve
+from pt3d_largesteps.solvers.base import SolverFactory
 from pt3d_largesteps.strength import DEFAULT_LAMBDA
 from pt3d_largesteps.system import SystemMatrix
 
@@ -27,7 +30,7 @@ def to_differential(matrix: SystemMatrix, verts: Tensor) -> Tensor:
 
     Args:
         matrix: of :func:`compute_matrix`.
-        verts: (V,) or (V, C) float: positions, colours or any other quantity per vertex.
+        verts: (V,), (V, C) or T frames (T, V, C), float: positions, colours or any other quantity per vertex.
 
     Returns:
         u, of the same shape. Differentiable in ``verts`` and in ``matrix.values``.
@@ -45,7 +48,7 @@ def from_differential(matrix: SystemMatrix, u: Tensor, solver: str | SolverFacto
 
     Args:
         matrix: of :func:`compute_matrix`; factorised at the first call, and the factorisation kept with it.
-        u: (V,) or (V, C) float.
+        u: (V,), (V, C) or T frames (T, V, C), float.
         solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory.
 
     Returns:
@@ -63,24 +66,28 @@ class LargeSteps(nn.Module):
     """The differential coordinates of a batch of meshes, as a module with one parameter.
 
     ``forward()`` returns the batch with the vertices x = M^-1 u; optimise ``parameters()`` with
-    :class:`~pt3d_largesteps.UniformAdam` and any loss on the meshes.
+    :class:`~pt3d_largesteps.UniformAdam` and any loss on the meshes. No mesh of the batch reaches another: each goes the way
+    that it would go alone. What the meshes have in common is found here and used; ``repr`` tells.
 
     Args:
         meshes: ``Meshes``, of one topology or of many, float32 or float64; empty meshes may be among them. Their
-            textures stay on what comes back, by reference to their tensors, so that these can be optimised too. The
-            matrix couples no mesh with another; the solve of a Cholesky solver does not either.
+            textures stay on what comes back, by reference to their tensors, so that these can be optimised too.
         lambda_: strength of the smoothing, at least 0; 19 if ``alpha`` is not given either. The larger, the smoother
-            the steps; typically 1 to 100.
-        alpha: in [0, 1), instead of ``lambda_``: M = (1 - alpha) I + alpha L.
-        laplacian: "combinatorial" (the paper's), "cotangent" (of the given positions), or a matrix of your own.
+            the steps; typically 1 to 100. A number, one per mesh (N,), or one per vertex (V,), V = sum(V_n), where an edge
+            counts with the mean of its ends. A ``nn.Parameter`` becomes a parameter of the module, and is learned.
+        alpha: in [0, 1), instead of ``lambda_`` and in the same forms: M = (1 - alpha) I + alpha L.
+        laplacian: "combinatorial" (the paper's), "cotangent" (of the given positions), or a matrix of your own (V, V).
         solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory.
+        pinned: vertices that stay where they are: a mask (V,), packed indices (K,), or a list with a mask or indices of each
+            mesh. Their neighbours feel them, and their u gets no gradient.
 
     Attributes:
-        u: the parameter, packed (sum(V_n), 3).
-        matrix: the :class:`~pt3d_largesteps.SystemMatrix`.
+        u: the parameter, packed (V, 3); it knows its meshes (:class:`~pt3d_largesteps.PackedParameter`).
+        system: the :class:`~pt3d_largesteps.BatchSystem`.
 
     Raises:
-        TypeError, ValueError: as :func:`~pt3d_largesteps.compute_matrix`; positions that are NaN or infinite.
+        TypeError, ValueError: as :func:`~pt3d_largesteps.compute_matrix`; positions that are NaN or infinite; pins out of
+            range, or on all vertices.
 
     Example:
         >>> steps = LargeSteps(ico_sphere(4), lambda_=19.0)
@@ -95,27 +102,27 @@ class LargeSteps(nn.Module):
     def __init__(
         self,
         meshes: Any,
-        lambda_: float | None = None,
+        lambda_: float | Tensor | None = None,
         *,
-        alpha: float | None = None,
+        alpha: float | Tensor | None = None,
         laplacian: str | Any = "combinatorial",
         solver: str | SolverFactory = "auto",
+        pinned: Tensor | Sequence[Tensor] | None = None,
     ) -> None:
         super().__init__()
         if not hasattr(meshes, "update_padded"):
             raise TypeError(f"meshes: expected pytorch3d.structures.Meshes, got {describe(meshes)}")
-        check_solver(solver)
-        verts, _ = packed_verts_faces(meshes)
-        _check_positions("meshes", verts.detach(), meshes)
-        with torch.no_grad():
-            matrix = compute_matrix(meshes, lambda_=lambda_, alpha=alpha, laplacian=laplacian)
-        lambda_ = DEFAULT_LAMBDA if lambda_ is None else lambda_
-        self._description = f"lambda_={float(lambda_):g}" if alpha is None else f"alpha={float(alpha):g}"
-        self._description += f", laplacian={laplacian if isinstance(laplacian, str) else 'given'}"
-        self.matrix = matrix.detach()
-        self.solver = solver
+        verts = packed_verts_faces(meshes)[0].detach()
+        _check_positions("meshes", verts, meshes)
+        self.lambda_ = DEFAULT_LAMBDA if lambda_ is None and alpha is None else lambda_  # registered where it is a parameter
+        self.alpha = alpha
+        self._laplacian = laplacian if isinstance(laplacian, str) else "given"
+        self.system = BatchSystem(meshes, lambda_=lambda_, alpha=alpha, laplacian=laplacian, solver=solver)
         self._template = _topology(meshes)
-        self.u = nn.Parameter(self._encoded(verts.detach()))
+        self._anchors: Tensor | None = None
+        self.u = PackedParameter(self._encoded(verts), self.system.num_verts_per_mesh)
+        if pinned is not None:
+            self._hold(pinned_mask(pinned, self.system.num_verts_per_mesh, verts.device), verts)
 
     def forward(self) -> Any:
         """The batch as ``Meshes``, with the vertices x = M^-1 u, the given textures and the cached topology."""
@@ -133,19 +140,25 @@ class LargeSteps(nn.Module):
         return meshes
 
     def verts_packed(self) -> Tensor:
-        """The vertices x = M^-1 u, packed (sum(V_n), 3), differentiable in u."""
-        try:
-            return solve(self.matrix, self.u, self.solver)
-        except NotPositiveDefiniteError as error:
-            mesh, vertex = _mesh_and_vertex(self._template, error.vertex)
-            raise NotPositiveDefiniteError(f"{error} (vertex {vertex} of mesh {mesh})", error.vertex) from error
+        """The vertices x = M^-1 u, packed (V, 3), differentiable in u (and in lambda, where it is a parameter)."""
+        return self.system.from_differential(self.u, self._anchors)
+
+    @property
+    def matrix(self) -> SystemMatrix:
+        """M of the whole batch, block-diagonal, without pins; made when asked for."""
+        return self.system.to_matrix()
+
+    @property
+    def pinned(self) -> Tensor | None:
+        """(V,) bool, or None."""
+        return self.system.pinned
 
     @torch.no_grad()
     def set_verts(self, verts: Any) -> None:
         """Encodes new positions, in place: u = M verts. An optimiser keeps the parameter and its state.
 
         Args:
-            verts: packed positions (sum(V_n), 3), or ``Meshes`` with the same faces.
+            verts: packed positions (V, 3), or ``Meshes`` with the same faces. Pinned vertices are held there from now on.
 
         Example:
             >>> steps.set_verts(steps.verts_packed().clamp(min=-1, max=1))
@@ -162,36 +175,99 @@ class LargeSteps(nn.Module):
         check_float_dtype("verts", verts)
         verts = verts.detach().to(self.u)
         _check_positions("verts", verts, self._template)
+        self._move_to(verts)
+
+    @torch.no_grad()
+    def set_pinned(self, pinned: Tensor | Sequence[Tensor] | None) -> None:
+        """Pins other vertices, where they are now, or none. Nothing is analysed again; the shape does not change.
+
+        Args:
+            pinned: as for the class.
+
+        Example:
+            >>> steps.set_pinned(steps.verts_packed()[:, 1] < -0.9)      # the feet
+        """
+        mask = None if pinned is None else pinned_mask(pinned, self.system.num_verts_per_mesh, self.u.device)
+        self._hold(mask, self.verts_packed())
+
+    @torch.no_grad()
+    def set_lambda(self, lambda_: float | Tensor | None = None, *, alpha: float | Tensor | None = None) -> None:
+        """Another lambda or alpha, in any of the forms of the class but a parameter. Nothing is analysed again, and the shape
+        does not change: u is made anew from the positions.
+
+        Example:
+            >>> steps.set_lambda(5.0)
+        """
+        if self.system.learns_lambda or isinstance(lambda_, nn.Parameter) or isinstance(alpha, nn.Parameter):
+            raise ValueError(
+                "lambda_: expected numbers for numbers; where it is learned, change the parameter, or make a new module"
+            )
+        verts = self.verts_packed()
+        self.system.set_lambda(lambda_, alpha=alpha)
+        self.lambda_, self.alpha = (DEFAULT_LAMBDA if lambda_ is None and alpha is None else lambda_), alpha
+        self._move_to(verts)
+
+    @torch.no_grad()
+    def refactorize(self) -> None:
+        """Cotangent weights of the surface as it is now. Nothing is analysed again, and the shape does not change: u is made
+        anew from the positions. To be called every few steps where the weights shall follow the surface.
+
+        Example:
+            >>> if step % 10 == 0:
+            ...     steps.refactorize()
+        """
+        verts = self.verts_packed()
+        self.system.refactorize(verts)
+        self._move_to(verts)
+
+    def _hold(self, mask: Tensor | None, verts: Tensor) -> None:
+        """Pins the vertices of a mask at these positions."""
+        self.system.set_pinned(mask)
+        self._move_to(verts)
+
+    @torch.no_grad()
+    def _move_to(self, verts: Tensor) -> None:
+        """u = M x, with and without pins: what u is at a pinned vertex matters only when it is freed again."""
         self.u.copy_(self._encoded(verts))
+        self._anchors = None if self.system.pinned is None else verts.detach().clone()
 
     def _encoded(self, verts: Tensor) -> Tensor:
-        u = to_differential(self.matrix, verts)
+        with torch.no_grad():
+            u = self.system.multiply(verts)
         check_finite("u", u, "; the positions are too large for the dtype")
         return u
 
-    def get_extra_state(self) -> dict[str, Tensor]:
-        """The matrix, saved with u: u means nothing without it."""
+    def get_extra_state(self) -> dict[str, Tensor | None]:
+        """The matrix and the pins, saved with u: u means nothing without them."""
         matrix = self.matrix
-        return {"crow_indices": matrix.crow_indices, "col_indices": matrix.col_indices, "values": matrix.values}
+        return {
+            "crow_indices": matrix.crow_indices,
+            "col_indices": matrix.col_indices,
+            "values": matrix.values.detach(),
+            "pinned": self.pinned,
+            "anchors": self._anchors,
+        }
 
     def set_extra_state(self, state: Any) -> None:
-        """Refuses the coordinates of another matrix, whose shape would come out wrong without a word."""
+        """Takes the pins; refuses the coordinates of another matrix, whose shape would come out wrong without a word."""
         matrix = self.matrix
-        if not isinstance(state, dict) or set(state) != {"crow_indices", "col_indices", "values"}:
+        if not isinstance(state, dict) or set(state) != {"crow_indices", "col_indices", "values", "pinned", "anchors"}:
             raise ValueError(f"state_dict: expected the system matrix beside u, got {describe(state)}")
-        saved = {name: tensor.to(matrix.device) for name, tensor in state.items()}
+        saved = {name: None if tensor is None else tensor.to(self.u.device) for name, tensor in state.items()}
         same_pattern = torch.equal(saved["crow_indices"], matrix.crow_indices) and torch.equal(
             saved["col_indices"], matrix.col_indices
         )
         if not same_pattern:
             raise ValueError("state_dict: expected the state of meshes with the same faces, got another topology")
-        values = saved["values"].to(matrix.dtype)
-        tolerance = 1e-5 * float(matrix.values.abs().max()) if matrix.nnz else 0.0
-        if not torch.allclose(values, matrix.values, rtol=0.0, atol=tolerance):
+        values, expected = saved["values"].to(matrix.dtype), matrix.values.detach()
+        tolerance = 1e-5 * float(expected.abs().max()) if matrix.nnz else 0.0
+        if not self.system.learns_lambda and not torch.allclose(values, expected, rtol=0.0, atol=tolerance):
             raise ValueError(
                 "state_dict: expected the state of the same system matrix, got another lambda or another Laplacian;"
                 " make LargeSteps with the saved ones, or carry positions over with set_verts"
             )
+        self.system.set_pinned(saved["pinned"])
+        self._anchors = None if saved["anchors"] is None else saved["anchors"].to(self.u)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if prefix + "_extra_state" in state_dict:  # before u is touched: a refused state changes nothing
@@ -206,15 +282,28 @@ class LargeSteps(nn.Module):
 
     def _follow_parameter(self) -> None:
         """Takes everything else to the device and dtype of u."""
-        if (self.u.device, self.u.dtype) != (self.matrix.device, self.matrix.dtype):
-            self.matrix = self.matrix.to(device=self.u.device, dtype=self.u.dtype)
-            if self._template.device != self.u.device:
-                self._template = _topology(self._template.to(self.u.device))
+        u = self.u
+        if not isinstance(u, PackedParameter):  # torch may put another parameter in the place of one that moves
+            self.u = PackedParameter(u.data, self.system.num_verts_per_mesh, u.requires_grad)
+        if self.system.learns_lambda:
+            self.system.set_lambda(None if self.alpha is not None else self.lambda_, alpha=self.alpha)
+        if (u.device, u.dtype) != (self.system.device, self.system.dtype):
+            self.system = self.system.to(u.device, u.dtype)
+            self._anchors = None if self._anchors is None else self._anchors.to(u)
+            if self._template.device != u.device:
+                self._template = _topology(self._template.to(u.device))
 
     def extra_repr(self) -> str:
-        template = self._template
-        solver = self.solver if isinstance(self.solver, str) else getattr(self.solver, "__name__", "given")
-        return f"meshes={len(template)}, verts={self.u.shape[0]}, {self._description}, solver={solver}"
+        system, name = self.system, "lambda_" if self.alpha is None else "alpha"
+        value = getattr(self, name)
+        solver = system.solver if isinstance(system.solver, str) else getattr(system.solver, "__name__", "given")
+        is_number = not isinstance(value, Tensor) or value.numel() == 1
+        text = f"{float(value):g}" if is_number else f"{float(value.min()):g} to {float(value.max()):g}"
+        pinned = "" if self.pinned is None else f", pinned={int(self.pinned.sum())}"
+        return (
+            f"meshes={len(self._template)}, verts={system.num_verts}, {name}={text}, laplacian={self._laplacian},"
+            f" solver={solver}{pinned}; {system.describe()}"
+        )
 
 
 def _topology(meshes: Any) -> Any:

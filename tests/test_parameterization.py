@@ -247,7 +247,9 @@ class TestModule:
         assert steps().verts_padded().dtype == torch.float64
 
     def test_repr(self):
-        assert repr(LargeSteps(ragged())) == "LargeSteps(meshes=3, verts=116, lambda_=19, laplacian=combinatorial, solver=auto)"
+        assert repr(LargeSteps(ragged())) == (
+            "LargeSteps(meshes=3, verts=116, lambda_=19, laplacian=combinatorial, solver=auto; 3 topologies, one factor)"
+        )
         assert "alpha=0.95" in repr(LargeSteps(ragged(), alpha=0.95, laplacian=cotangent_laplacian(ragged())))
 
     def test_a_solver_with_options(self):

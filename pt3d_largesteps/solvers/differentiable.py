@@ -60,7 +60,7 @@ class _Solve(torch.autograd.Function):
         if rhs.device.type == "cpu":
             check_finite("rhs" if direction == 0 else "the gradient of the solution", rhs)
         with torch.autocast(rhs.device.type, enabled=False):
-            solution = solver.solve(rhs.contiguous(), direction)
+            solution = solver.solve(rhs.detach().contiguous(), direction)  # a plain tensor, whatever was given
         ctx.save_for_backward(values, solution)
         ctx.matrix, ctx.solver, ctx.direction = matrix, solver, direction
         return solution

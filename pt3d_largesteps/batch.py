@@ -1,0 +1,256 @@
+"""The systems of a batch of meshes: each mesh is solved as it would be alone, and all of them together.
+
+Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3, for one mesh.
+Pinned vertices are Dirichlet conditions: with free vertices f and pinned ones p at positions c,
+
+    M_ff x_f = u_f - M_fp c,        x_p = c
+
+which keeps the pattern of M (rows and columns of p become those of the identity), so that pins come and go without a new
+analysis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pt3d_largesteps._checks import describe
+from pt3d_largesteps._symmetric import checked_entries
+from pt3d_largesteps.group_system import GroupSystem
+from pt3d_largesteps.laplacian import packed_verts_faces
+from pt3d_largesteps.mesh_system import check_laplacian
+from pt3d_largesteps.solvers.base import SolverFactory, check_solver, is_direct
+from pt3d_largesteps.strength import Strength
+from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.topologies import find_groups, inverse_of, whole
+
+
+class BatchSystem:
+    """The matrices M = I + lambda L of a batch of meshes, factorised; each topology once.
+
+    Meshes that share their faces share an analysis and, as long as lambda, pins and weights are the same too, a
+    factorisation; meshes of different faces are the blocks of one matrix. ``repr`` tells what was found.
+
+    Args:
+        meshes: ``Meshes``, of one topology or of many; empty ones may be among them.
+        lambda_: finite, at least 0: a number, one per mesh (N,) or one per vertex (V,), V = sum(V_n); 19 if ``alpha`` is not
+            given either. A tensor that requires gradients is read again at every solve.
+        alpha: in [0, 1), instead of ``lambda_`` and in the same forms: M = (1 - alpha) I + alpha L.
+        laplacian: "combinatorial", "cotangent" (of the given positions) or a matrix of your own (V, V).
+        solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory.
+
+    Attributes:
+        num_verts_per_mesh: N numbers.
+        num_verts: V, of all meshes.
+        pinned: (V,) bool, or None.
+
+    Raises:
+        TypeError, ValueError: as :func:`~pt3d_largesteps.compute_matrix`.
+
+    Example:
+        >>> system = BatchSystem(meshes, lambda_=19.0)
+        >>> smooth = system.solve(system.solve(gradient))      # M^-2 g, (V, 3)
+    """
+
+    def __init__(
+        self,
+        meshes: Any,
+        *,
+        lambda_: float | Tensor | None = None,
+        alpha: float | Tensor | None = None,
+        laplacian: str | Any = "combinatorial",
+        solver: str | SolverFactory = "auto",
+    ) -> None:
+        if not hasattr(meshes, "num_verts_per_mesh"):
+            raise TypeError(f"meshes: expected pytorch3d.structures.Meshes, got {describe(meshes)}")
+        check_solver(solver)
+        check_laplacian(laplacian)
+        verts = packed_verts_faces(meshes)[0].detach()
+        self.num_verts_per_mesh: tuple[int, ...] = tuple(meshes.num_verts_per_mesh().tolist())
+        self.num_verts = sum(self.num_verts_per_mesh)
+        self.solver = solver
+        self.pinned: Tensor | None = None
+        self._lambda, self._alpha = lambda_, alpha
+        self._like = verts[:0]
+        strength = self._strength()
+        if isinstance(laplacian, str):
+            groups = find_groups(meshes, join=is_direct(solver, verts.device))
+        else:  # which may couple anything
+            groups = [whole(meshes)] if self.num_verts else []
+            laplacian = _own_entries(laplacian, verts)
+        self._inverse = inverse_of(groups)
+        self._parts = [GroupSystem(group, laplacian, verts).update(strength) for group in groups]
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """M x, without regard to pins, for packed x (V,), (V, C) or T frames (T, V, C); differentiable."""
+        self._check("x", x)
+        return self._joined(x, [part.multiply for part in self._current_parts()])
+
+    def solve(self, rhs: Tensor) -> Tensor:
+        """M^-1 rhs for packed rhs (V,), (V, C) or T frames (T, V, C), differentiable in it and in a learned lambda.
+
+        Each mesh is solved as it would be alone: to the same bits where all share a topology, else to rounding. Pins hold
+        what rhs is there: the result is the step of the free vertices where rhs is 0 at the pinned ones.
+        """
+        self._check("rhs", rhs)
+        return self._joined(rhs, self._solves(self._current_parts()))
+
+    def from_differential(self, u: Tensor, anchors: Tensor | None = None) -> Tensor:
+        """x with M x = u, packed (V, C) or (T, V, C); differentiable.
+
+        Args:
+            u: :meth:`multiply` of the positions. Where vertices are pinned it does not matter.
+            anchors: the positions of the pinned vertices, in the shape of u; other rows do not matter.
+        """
+        if self.pinned is None:
+            return self.solve(u)
+        if anchors is None:
+            raise ValueError("anchors: expected the positions of the pinned vertices, got None")
+        self._check("u", u)
+        self._check("anchors", anchors)
+        parts = self._current_parts()
+        pinned = self.pinned[:, None]
+        held = torch.where(pinned, anchors, 0)
+        rhs = torch.where(pinned, 0, u - self._joined(held, [part.couple for part in parts]))  # u_f - M_fp c
+        return torch.where(pinned, anchors, self._joined(rhs, self._solves(parts)))
+
+    def set_pinned(self, pinned: Tensor | None) -> None:
+        """Other pins, a mask (V,), or none. Nothing is analysed again."""
+        if pinned is not None:
+            if not isinstance(pinned, Tensor) or pinned.dtype != torch.bool or tuple(pinned.shape) != (self.num_verts,):
+                raise ValueError(f"pinned: expected a mask (bool) of shape ({self.num_verts},), got {describe(pinned)}")
+            if pinned.device != self._like.device:
+                raise ValueError(f"pinned: expected it on {self._like.device}, as the meshes, got {describe(pinned)}")
+        self.pinned = pinned if pinned is not None and bool(pinned.any()) else None
+        strength = self._strength()
+        for part in self._parts:
+            part.set_pinned(self.pinned)
+            part.update(strength)
+
+    def set_lambda(self, lambda_: float | Tensor | None = None, *, alpha: float | Tensor | None = None) -> None:
+        """Another lambda or alpha. Nothing is analysed again."""
+        before = self._lambda, self._alpha
+        self._lambda, self._alpha = lambda_, alpha
+        try:
+            strength = self._strength()
+        except (TypeError, ValueError):
+            self._lambda, self._alpha = before
+            raise
+        for part in self._parts:
+            part.update(strength)
+
+    def refactorize(self, verts: Tensor) -> None:
+        """Cotangent weights of other positions (V, 3). Nothing is analysed again."""
+        self._check("verts", verts)
+        strength = self._strength()
+        for part in self._parts:
+            part.set_weights(verts.detach())
+            part.update(strength)
+
+    def to_matrix(self) -> SystemMatrix:
+        """M of the whole batch as one matrix in the packed order, without pins; for looking at it."""
+        rows, cols, values = [], [], []
+        for part in self._current_parts():
+            for copy, matrix in zip(part.group.rows, _repeated(part.matrix, len(part.group.rows)), strict=True):
+                rows.append(copy[matrix.row_indices])
+                cols.append(copy[matrix.col_indices])
+                values.append(matrix.values)
+        if not rows:
+            return SystemMatrix(torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), self._like[:, 0])
+        rows, cols, values = torch.cat(rows), torch.cat(cols), torch.cat(values)
+        order = torch.argsort(rows * self.num_verts + cols)
+        crow_indices = torch.bincount(rows, minlength=self.num_verts).cumsum(0)
+        crow_indices = torch.cat([crow_indices.new_zeros(1), crow_indices])
+        return SystemMatrix(crow_indices, cols[order], values[order], None, self.num_verts_per_mesh)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> BatchSystem:
+        """The same numbers on another device, in another dtype; factorised again there."""
+        moved = object.__new__(type(self))
+        moved.__dict__.update(self.__dict__)
+        moved._like = self._like.to(device, dtype)
+        for name in ("_lambda", "_alpha"):
+            value = getattr(self, name)
+            if isinstance(value, Tensor) and not value.requires_grad:
+                setattr(moved, name, value.to(device))
+        moved.pinned = None if self.pinned is None else self.pinned.to(device)
+        moved._inverse = None if self._inverse is None else self._inverse.to(device)
+        strength = moved._strength()
+        moved._parts = [part.to(device, dtype).update(strength) for part in self._parts]
+        return moved
+
+    @property
+    def device(self) -> torch.device:
+        return self._like.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._like.dtype
+
+    @property
+    def learns_lambda(self) -> bool:
+        """Whether lambda or alpha is a tensor that requires gradients."""
+        value = self._lambda if self._alpha is None else self._alpha
+        return isinstance(value, Tensor) and value.requires_grad
+
+    def describe(self) -> str:
+        """What is solved together, in words: "8 topologies x 8, one factor"."""
+        texts = []
+        for part in self._parts:
+            copies = part.group.copies
+            own = part.pinned_matrix.batch_size is not None
+            topologies = "1 topology" if len(copies[0]) == 1 else f"{len(copies[0])} topologies"
+            repeated = f" x {len(copies)} meshes" if len(copies) > 1 else ""
+            texts.append(f"{topologies}{repeated}, {'a factor for each' if own else 'one factor'}")
+        return "; ".join(texts) or "nothing to solve"
+
+    def __repr__(self) -> str:
+        return f"BatchSystem(meshes={len(self.num_verts_per_mesh)}, verts={self.num_verts}, {self.describe()})"
+
+    def _strength(self) -> Strength:
+        return Strength.of(self._lambda, self._alpha, self.num_verts_per_mesh, self._like)
+
+    def _current_parts(self) -> list[GroupSystem]:
+        if not self.learns_lambda:
+            return self._parts
+        strength = self._strength()
+        return [part.with_strength(strength) for part in self._parts]
+
+    def _solves(self, parts: list[GroupSystem]) -> list[Callable[[Tensor], Tensor]]:
+        return [partial(part.solve, solver=self.solver) for part in parts]
+
+    def _joined(self, packed: Tensor, functions: list[Callable[[Tensor], Tensor]]) -> Tensor:
+        """What the groups make of packed numbers of any of the three shapes, in the packed order and the same shape."""
+        if packed.dim() == 1:
+            return self._joined(packed[:, None], functions)[:, 0]
+        if not functions:
+            return packed.clone()
+        results = [function(packed) for function in functions]
+        joined = results[0] if len(results) == 1 else torch.cat(results, dim=-2)
+        return joined if self._inverse is None else joined.index_select(-2, self._inverse)
+
+    def _check(self, name: str, packed: Any) -> None:
+        size = self.num_verts
+        shape = tuple(packed.shape) if isinstance(packed, Tensor) else ()
+        if len(shape) not in (1, 2, 3) or shape[-2 if len(shape) == 3 else 0] != size:
+            raise ValueError(
+                f"{name}: expected a packed tensor of shape ({size},), ({size}, C) or (T, {size}, C), got {describe(packed)}"
+            )
+        if packed.dtype != self._like.dtype:
+            raise TypeError(f"{name}: expected {self._like.dtype}, the dtype of the meshes, got {describe(packed)}")
+        if packed.device != self._like.device:
+            raise ValueError(f"{name}: expected it on {self._like.device}, as the meshes, got {describe(packed)}")
+
+
+def _own_entries(laplacian: Any, verts: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    rows, cols, values, size = checked_entries("laplacian", laplacian)
+    if size != verts.shape[0]:
+        raise ValueError(f"laplacian: expected a matrix of {verts.shape[0]} rows, one per vertex, got {(size, size)}")
+    return rows.to(verts.device), cols.to(verts.device), values.detach().to(verts), size
+
+
+def _repeated(matrix: SystemMatrix, times: int) -> list[SystemMatrix]:
+    return [matrix] * times if matrix.batch_size is None else matrix.matrices()

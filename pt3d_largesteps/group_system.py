@@ -1,0 +1,139 @@
+"""The matrix of the meshes that are solved together, or one for each of its copies where they differ."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pt3d_largesteps.graph import Assembly, FaceGraph
+from pt3d_largesteps.mesh_system import LAPLACIANS
+from pt3d_largesteps.solvers import NotPositiveDefiniteError, solve
+from pt3d_largesteps.solvers.base import SolverFactory
+from pt3d_largesteps.strength import Strength
+from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.topologies import Group
+
+
+class GroupSystem:
+    """M = I + lambda L for B copies of a group of V' vertices, shared by the copies as long as nothing sets them apart.
+
+    Args:
+        group: of the packed vertices of a batch.
+        laplacian: "combinatorial", "cotangent", or the entries of a matrix of the user's own (rows, columns, values, V).
+        verts: (V, 3), the packed positions of the batch.
+
+    Attributes:
+        matrix: without pins.
+        pinned_matrix: with them; the same where there are none.
+    """
+
+    matrix: SystemMatrix
+    pinned_matrix: SystemMatrix
+
+    def __init__(self, group: Group, laplacian: str | tuple, verts: Tensor) -> None:
+        self.group = group
+        self._laplacian = laplacian
+        self._positions = group.gather(verts)[0]  # of the first copy: the order of elimination need not be the best for all
+        self._pinned: Tensor | None = None
+        if isinstance(laplacian, str):
+            self._graph = FaceGraph(group.faces, group.num_verts)
+            self._assembly = Assembly(self._graph.edges, group.num_verts)
+            self.set_weights(verts)
+
+    def set_weights(self, verts: Tensor) -> None:
+        """Those of the edges at these packed positions (V, 3), for the next :meth:`update`."""
+        if isinstance(self._laplacian, str):
+            self._weights = _shared(LAPLACIANS[self._laplacian](self._graph, self.group.gather(verts)))
+
+    def set_pinned(self, pinned: Tensor | None) -> None:
+        """The pins (V,) bool of the packed vertices, or none, for the next :meth:`update`."""
+        gathered = None if pinned is None else self.group.gather(pinned)
+        self._pinned = _shared(gathered) if gathered is not None and bool(gathered.any()) else None
+
+    def update(self, strength: Strength) -> GroupSystem:
+        """Makes the matrices, of the weights, the pins and this strength, differentiable in it; returns itself."""
+        if strength.varies:
+            gathered = self.group.gather(strength.value)
+            is_one = len(gathered) == 1 or not strength.requires_grad
+            strength = replace(strength, value=_shared(gathered) if is_one else gathered)
+        if isinstance(self._laplacian, str):
+            matrix = SystemMatrix.from_assembly(self._assembly, self._weights, strength, self._positions)
+        else:
+            matrix = replace(SystemMatrix.of_entries(strength, *self._laplacian), positions=self._positions)
+        self.matrix = self.pinned_matrix = matrix
+        if self._pinned is not None:
+            self.pinned_matrix = matrix.with_pinned(self._pinned)
+        return self
+
+    def with_strength(self, strength: Strength) -> GroupSystem:
+        """A copy with matrices of another strength."""
+        return copy.copy(self).update(strength)
+
+    def multiply(self, packed: Tensor) -> Tensor:
+        """M x of packed x (V, C) or (T, V, C), for the rows of this group: (B V', C) or (T, B V', C)."""
+        return self._on_copies(packed, self.matrix, SystemMatrix.__matmul__)
+
+    def couple(self, packed: Tensor) -> Tensor:
+        """As :meth:`multiply`, with what M has and the matrix of the free vertices has not."""
+        return self.multiply(packed) - self._on_copies(packed, self.pinned_matrix, SystemMatrix.__matmul__)
+
+    def solve(self, packed: Tensor, solver: str | SolverFactory) -> Tensor:
+        """M^-1 b, with the pins, of packed b, in the shapes of :meth:`multiply`."""
+        try:
+            return self._on_copies(packed, self.pinned_matrix, partial(solve, solver=solver))
+        except NotPositiveDefiniteError as error:
+            mesh, vertex = self._mesh_and_vertex(error)
+            message = f"{error} (vertex {vertex} of mesh {mesh})"
+            raise NotPositiveDefiniteError(message, error.vertex, error.matrix) from error
+
+    def _on_copies(self, packed: Tensor, matrix: SystemMatrix, operation: Any) -> Tensor:
+        if packed.dim() == 2:
+            if self._is_whole(packed):  # at every step of most optimisations: no view that autograd would go back through
+                return operation(matrix, packed)
+            return operation(matrix, self.group.gather(packed)).reshape(-1, packed.shape[1])
+        given = self.group.gather(packed)  # (T, B, V', C)
+        num_frames, num_copies, size, num_columns = given.shape
+        if matrix.batch_size is None:
+            given = given.reshape(-1, size, num_columns)
+            return operation(matrix, given).reshape(num_frames, num_copies * size, num_columns)
+        # A matrix for each copy: its frames are more columns.
+        results = operation(matrix, given.movedim(0, 2).flatten(2)).reshape(num_copies, size, num_frames, num_columns)
+        return results.movedim(2, 0).reshape(num_frames, num_copies * size, num_columns)
+
+    def _is_whole(self, packed: Tensor) -> bool:
+        """Whether one copy of this group is the whole batch, in order."""
+        return self.group.start == 0 and self.group.rows.numel() == len(packed) and len(self.group.rows) == 1
+
+    def _mesh_and_vertex(self, error: NotPositiveDefiniteError) -> tuple[int, int]:
+        members = zip(self.group.copies[error.matrix], self.group.num_verts_per_mesh, strict=True)
+        mesh, size, vertex = *next(members), error.vertex
+        while vertex >= size:
+            vertex -= size
+            mesh, size = next(members)
+        return mesh, vertex
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> GroupSystem:
+        """The same weights in another dtype, on another device; without matrices until :meth:`update`."""
+        moved = copy.copy(self)
+        moved.group = self.group.to(device)
+        moved._positions = self._positions.to(device, dtype)
+        moved._pinned = None if self._pinned is None else self._pinned.to(device)
+        if isinstance(self._laplacian, str):
+            moved._graph, moved._assembly = self._graph.to(device), self._assembly.to(device)
+            moved._weights = self._weights.to(device, dtype)
+        else:
+            rows, cols, values, size = self._laplacian
+            moved._laplacian = (rows.to(device), cols.to(device), values.to(device, dtype), size)
+        return moved
+
+
+def _shared(numbers: Tensor) -> Tensor:
+    """(B, n) as (n,) where all rows are equal."""
+    if numbers.dim() == 2 and (len(numbers) == 1 or torch.equal(numbers, numbers[:1].expand_as(numbers))):
+        return numbers[0]
+    return numbers

@@ -1,0 +1,96 @@
+"""A parameter whose rows belong to several meshes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class PackedParameter(nn.Parameter):
+    """A parameter (V, ...) of packed vertices that knows how many of its rows each mesh has.
+
+    Optimisers that look at the parameter as a whole, as :class:`~pt3d_largesteps.UniformAdam` does, look at each mesh by
+    itself. What it knows survives copies and pickles.
+
+    Attributes:
+        num_verts_per_mesh: N numbers, which add up to V.
+
+    Example:
+        >>> u = PackedParameter(torch.zeros(12 + 42, 3), [12, 42])
+    """
+
+    num_verts_per_mesh: tuple[int, ...]
+
+    def __new__(cls, data: Tensor, num_verts_per_mesh: Sequence[int], requires_grad: bool = True) -> PackedParameter:
+        sizes = tuple(int(size) for size in num_verts_per_mesh)
+        if min(sizes, default=0) < 0 or data.dim() == 0 or sum(sizes) != data.shape[0]:
+            raise ValueError(
+                f"num_verts_per_mesh: expected numbers of vertices that add up to the rows of data, {tuple(data.shape)},"
+                f" got {list(sizes)}"
+            )
+        parameter = torch.Tensor._make_subclass(cls, data, requires_grad)
+        parameter.num_verts_per_mesh = sizes
+        return parameter
+
+    def __deepcopy__(self, memo: dict) -> PackedParameter:
+        if id(self) not in memo:
+            data = self.data.clone(memory_format=torch.preserve_format)
+            memo[id(self)] = type(self)(data, self.num_verts_per_mesh, self.requires_grad)
+        return memo[id(self)]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return type(self), (self.data, self.num_verts_per_mesh, self.requires_grad)
+
+
+class Segments:
+    """The meshes of packed rows, for numbers that are found and applied mesh by mesh."""
+
+    def __init__(self, num_verts_per_mesh: Sequence[int]) -> None:
+        self.num_verts_per_mesh = num_verts_per_mesh
+        # Meshes of one size that stand side by side are rows of one matrix.
+        self._runs = [(size, len(list(run))) for size, run in groupby(num_verts_per_mesh)]
+        self._indices: dict[torch.device, Tensor] = {}
+
+    def maxima(self, packed: Tensor) -> Tensor:
+        """(N,), the largest number of each mesh; 0 of an empty one. For numbers that are not negative."""
+        if len(self.num_verts_per_mesh) == 1:
+            return packed.amax().reshape(1)
+        if self._is_indexed(packed):
+            rows = packed.reshape(len(packed), -1).amax(1)
+            return rows.new_zeros(len(self.num_verts_per_mesh)).scatter_reduce(0, self._index(packed.device), rows, "amax")
+        maxima = [
+            rows.reshape(count, -1).amax(1) if rows.numel() else rows.new_zeros(count)
+            for rows, (_, count) in zip(self._split(packed), self._runs, strict=True)
+        ]
+        return torch.cat(maxima)
+
+    def add_scaled_(self, packed: Tensor, change: Tensor, scales: Tensor) -> None:
+        """packed += scales[mesh] * change, in place; scales is (N,)."""
+        if len(self.num_verts_per_mesh) == 1:
+            packed.addcmul_(change, scales[0])
+            return
+        if self._is_indexed(packed):
+            packed.addcmul_(change, scales.index_select(0, self._index(packed.device)).view(-1, *[1] * (packed.dim() - 1)))
+            return
+        parts = zip(self._split(packed), self._split(change), self._runs, scales.split([n for _, n in self._runs]), strict=True)
+        for rows, changes, (_, count), scale in parts:
+            if rows.numel():
+                rows.view(count, -1).addcmul_(changes.reshape(count, -1), scale[:, None])
+
+    def _is_indexed(self, packed: Tensor) -> bool:
+        """Whether one pass over an index is quicker than a kernel for each run."""
+        return not packed.is_contiguous() or (packed.is_cuda and len(self._runs) > 4)
+
+    def _split(self, packed: Tensor) -> tuple[Tensor, ...]:
+        return (packed,) if len(self._runs) == 1 else packed.split([size * count for size, count in self._runs])
+
+    def _index(self, device: torch.device) -> Tensor:
+        """(V,) int64, the mesh of each row."""
+        if device not in self._indices:
+            sizes = torch.tensor(self.num_verts_per_mesh, dtype=torch.int64)
+            self._indices[device] = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
+        return self._indices[device]
