@@ -20,16 +20,23 @@ except ImportError as error:
     ) from error
 
 from pt3d_largesteps._version import __version__
+from pt3d_largesteps.batch import BatchSystem
+from pt3d_largesteps.differential import from_differential, precondition, to_differential
 from pt3d_largesteps.laplacian import combinatorial_laplacian, cotangent_laplacian
+from pt3d_largesteps.large_steps_adam import LargeStepsAdam
 from pt3d_largesteps.mesh_system import compute_matrix
 from pt3d_largesteps.optim import UniformAdam
-from pt3d_largesteps.parameterization import LargeSteps, from_differential, to_differential
+from pt3d_largesteps.packed import PackedParameter
+from pt3d_largesteps.parameterization import LargeSteps
 from pt3d_largesteps.solvers import available_solvers
 from pt3d_largesteps.strength import lambda_from_alpha
 from pt3d_largesteps.system import SystemMatrix
 
 __all__ = [
+    "BatchSystem",
     "LargeSteps",
+    "LargeStepsAdam",
+    "PackedParameter",
     "SystemMatrix",
     "UniformAdam",
     "__version__",
@@ -39,5 +46,6 @@ __all__ = [
     "cotangent_laplacian",
     "from_differential",
     "lambda_from_alpha",
+    "precondition",
     "to_differential",
 ]

@@ -14,14 +14,13 @@ a batch of meshes (PackedParameter): there each mesh has a maximum of its own, s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_number
-from pt3d_largesteps.packed import Segments
+from pt3d_largesteps.packed import Segments, segments
 
 _FLAGS = ("amsgrad", "maximize", "capturable")
 
@@ -114,7 +113,7 @@ class UniformAdam(torch.optim.Optimizer):
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         states = [self._state_of(parameter, group) for parameter in parameters]
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = [self._gradient(parameter) for parameter in parameters]
         means, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
         beta1, beta2 = group["betas"]
         for state in states:
@@ -132,7 +131,19 @@ class UniformAdam(torch.optim.Optimizer):
                 mean.lerp_(gradient, 1 - beta1)
                 square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         for parameter, state in zip(parameters, states, strict=True):
-            _apply(parameter, state, group)
+            if group["weight_decay"]:
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            self._add_step(parameter, state["exp_avg"], self._scales(parameter, state, group))
+
+    def _gradient(self, parameter: Tensor) -> Tensor:
+        return parameter.grad
+
+    def _segments(self, parameter: Tensor) -> Segments:
+        sizes = getattr(parameter, "num_verts_per_mesh", None)
+        return segments((len(parameter) if parameter.dim() else 1,) if sizes is None else sizes)
+
+    def _add_step(self, parameter: Tensor, mean: Tensor, scales: Tensor) -> None:
+        self._segments(parameter).add_scaled_(parameter, mean, scales)
 
     def _state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         state = self.state[parameter]
@@ -142,33 +153,22 @@ class UniformAdam(torch.optim.Optimizer):
             state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         if group["amsgrad"] and "max_uniform_sq" not in state:
-            state["max_uniform_sq"] = parameter.new_zeros(len(_segments_of(parameter).num_verts_per_mesh))
+            state["max_uniform_sq"] = parameter.new_zeros(len(self._segments(parameter).num_verts_per_mesh))
         return state
 
-
-def _apply(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    segments = _segments_of(parameter)
-    largest = segments.maxima(state["exp_avg_sq"])  # (N,)
-    if group["amsgrad"]:
-        largest = torch.maximum(state["max_uniform_sq"], largest, out=state["max_uniform_sq"])
-    beta1, beta2 = group["betas"]
-    step = state["step"]
-    if not group["capturable"] and not torch.compiler.is_compiling():
-        step = step.item()  # on the CPU
-    divisor = (largest / (1 - beta2**step)).sqrt() + group["eps"]
-    divisor = torch.where(divisor > 0, divisor, 1)  # no gradient yet, and no eps: stay, do not divide zero by zero
-    if group["weight_decay"]:
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-    scales = -group["lr"] / (1 - beta1**step) / divisor
-    segments.add_scaled_(parameter, state["exp_avg"], scales.to(parameter.dtype))
-
-
-def _segments_of(parameter: Tensor) -> Segments:
-    sizes = getattr(parameter, "num_verts_per_mesh", None)
-    return _segments((len(parameter),) if sizes is None and parameter.dim() else sizes or (1,))
-
-
-_segments = lru_cache(maxsize=64)(Segments)
+    def _scales(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+        """(N,), what the mean gradient of each mesh is multiplied with."""
+        largest = self._segments(parameter).maxima(state["exp_avg_sq"])
+        if group["amsgrad"]:
+            largest = torch.maximum(state["max_uniform_sq"], largest, out=state["max_uniform_sq"])
+        beta1, beta2 = group["betas"]
+        # Powers in double precision: 1 - 0.999 has few digits in single.
+        step = state["step"].double()
+        if not group["capturable"] and not torch.compiler.is_compiling():
+            step = step.item()  # on the CPU
+        divisor = (largest / (1 - beta2**step)).sqrt() + group["eps"]
+        divisor = torch.where(divisor > 0, divisor, 1)  # no gradient yet, and no eps: stay, do not divide zero by zero
+        return (-group["lr"] / (1 - beta1**step) / divisor).to(parameter.dtype)
 
 
 def _check_gradient(gradient: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -94,3 +95,11 @@ class Segments:
             sizes = torch.tensor(self.num_verts_per_mesh, dtype=torch.int64)
             self._indices[device] = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
         return self._indices[device]
+
+
+_kept_segments = lru_cache(maxsize=64)(Segments)
+
+
+def segments(num_verts_per_mesh: tuple[int, ...]) -> Segments:
+    """The same object for the same numbers, but where torch.compile looks on: it traces past such a cache."""
+    return Segments(num_verts_per_mesh) if torch.compiler.is_compiling() else _kept_segments(num_verts_per_mesh)

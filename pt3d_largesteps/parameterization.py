@@ -1,4 +1,4 @@
-"""The parameterisation u = (I + lambda L) x, as functions and as a module on a batch of ``Meshes``.
+"""The parameterisation u = (I + lambda L) x as a module on a batch of ``Meshes``.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3. Gradient
 descent on u is descent on x with the gradient multiplied by (I + lambda L)^-2 (Eq. 13): it becomes a smooth step
@@ -19,47 +19,9 @@ from pt3d_largesteps.batch import BatchSystem
 from pt3d_largesteps.laplacian import packed_verts_faces
 from pt3d_largesteps.packed import PackedParameter
 from pt3d_largesteps.pins import pinned_mask
-from pt3d_largesteps.solvers import solve
 from pt3d_largesteps.solvers.base import SolverFactory
 from pt3d_largesteps.strength import DEFAULT_LAMBDA
 from pt3d_largesteps.system import SystemMatrix
-
-
-def to_differential(matrix: SystemMatrix, verts: Tensor) -> Tensor:
-    """The differential coordinates u = M x.
-
-    Args:
-        matrix: of :func:`compute_matrix`.
-        verts: (V,), (V, C) or T frames (T, V, C), float: positions, colours or any other quantity per vertex.
-
-    Returns:
-        u, of the same shape. Differentiable in ``verts`` and in ``matrix.values``.
-
-    Example:
-        >>> u = to_differential(matrix, meshes.verts_packed())
-    """
-    _check_matrix(matrix)
-    matrix.check_rhs("verts", verts)
-    return matrix @ verts
-
-
-def from_differential(matrix: SystemMatrix, u: Tensor, solver: str | SolverFactory = "auto") -> Tensor:
-    """The positions x = M^-1 u; the inverse of :func:`to_differential`.
-
-    Args:
-        matrix: of :func:`compute_matrix`; factorised at the first call, and the factorisation kept with it.
-        u: (V,), (V, C) or T frames (T, V, C), float.
-        solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory.
-
-    Returns:
-        x, of the same shape. Differentiable in ``u`` and in ``matrix.values``, as often as one likes; the backward pass
-        is a solve with the same factorisation.
-
-    Example:
-        >>> verts = from_differential(matrix, u)
-    """
-    _check_matrix(matrix)
-    return solve(matrix, u, solver)
 
 
 class LargeSteps(nn.Module):
@@ -314,14 +276,6 @@ def _topology(meshes: Any) -> Any:
         template.edges_packed()
         template.verts_padded_to_packed_idx()
     return template
-
-
-def _check_matrix(matrix: Any) -> None:
-    if not isinstance(matrix, SystemMatrix):
-        raise TypeError(
-            "matrix: expected a SystemMatrix (of compute_matrix, or SystemMatrix.from_sparse of your own),"
-            f" got {describe(matrix)}"
-        )
 
 
 def _check_positions(name: str, verts: Tensor, meshes: Any) -> None:

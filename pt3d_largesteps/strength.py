@@ -68,13 +68,13 @@ class Strength:
             raise ValueError(f"alpha: expected lambda_ or alpha, not both; got lambda_={lambda_} and alpha={alpha}")
         name, value = ("lambda_", lambda_) if alpha is None else ("alpha", alpha)
         value = DEFAULT_LAMBDA if value is None else value
+        if isinstance(value, Tensor) and value.device != like.device and value.numel() > 1:
+            raise ValueError(f"{name}: expected it on {like.device}, as the vertices, got {describe(value)}")
         _check_range(name, value)
         if not isinstance(value, Tensor):
             return cls(name, float(value))
         if value.is_floating_point() and value.dtype != like.dtype and value.requires_grad:
             raise TypeError(f"{name}: expected {like.dtype}, the dtype of the vertices, got {describe(value)}")
-        if value.device != like.device and value.numel() > 1:
-            raise ValueError(f"{name}: expected it on {like.device}, as the vertices, got {describe(value)}")
         value = value.to(like)
         num_meshes, num_verts = len(num_verts_per_mesh), sum(num_verts_per_mesh)
         if value.numel() == 1:
@@ -82,7 +82,7 @@ class Strength:
         if value.dim() != 1 or value.shape[0] not in (num_meshes, num_verts):
             raise ValueError(_shape_message(name, num_meshes, num_verts, value))
         if value.shape[0] == num_meshes:
-            sizes = torch.tensor(num_verts_per_mesh, device=like.device)
+            sizes = torch.tensor(num_verts_per_mesh, dtype=torch.int64, device=like.device)
             value = value.repeat_interleave(sizes, output_size=num_verts)
         return cls(name, value)
 

@@ -11,7 +11,8 @@ import torch
 from largesteps.optimize import AdamUniform
 from pytorch3d.utils import ico_sphere
 
-from pt3d_largesteps import LargeSteps, UniformAdam
+from pt3d_largesteps import LargeSteps, PackedParameter, UniformAdam
+from pt3d_largesteps.packed import Segments
 
 
 def recurrence(start, gradients, lr, beta1, beta2, eps):
@@ -182,6 +183,144 @@ def test_it_drives_large_steps():
     assert loss.item() < 1e-4
 
 
+class TestOptions:
+    """Against the recurrence with the option written out."""
+
+    def test_maximize(self):
+        parameter, gradients = problem()
+        other = copy.deepcopy(parameter)
+        run(UniformAdam([parameter], maximize=True), parameter, gradients)
+        run(UniformAdam([other]), other, [-gradient for gradient in gradients])
+        assert torch.equal(parameter, other)
+
+    def test_decoupled_weight_decay(self):
+        parameter, gradients = problem()
+        theta, plain = parameter.detach().clone(), torch.nn.Parameter(torch.zeros(5, 3, dtype=torch.float64))
+        before, optimizer = plain.detach().clone(), UniformAdam([plain], lr=0.05)
+        for gradient in gradients:  # the steps do not depend on where the parameter is
+            run(optimizer, plain, [gradient])
+            theta = theta * (1 - 0.05 * 0.3) + (plain.detach() - before)
+            before = plain.detach().clone()
+        run(UniformAdam([parameter], lr=0.05, weight_decay=0.3), parameter, gradients)
+        torch.testing.assert_close(parameter.detach(), theta)
+
+    def test_amsgrad(self):
+        parameter, gradients = problem()
+        gradients[10:] = [1e-3 * gradient for gradient in gradients[10:]]
+        theta, m, v, largest = parameter.detach().clone(), 0.0, 0.0, 0.0
+        for t, g in enumerate(gradients, start=1):
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            largest = max(largest, float(v.max()))
+            theta -= 0.1 * (m / (1 - 0.9**t)) / (1e-8 + math.sqrt(largest / (1 - 0.999**t)))
+        run(UniformAdam([parameter], amsgrad=True), parameter, gradients)
+        torch.testing.assert_close(parameter.detach(), theta)
+
+    @pytest.mark.parametrize("options", [{"foreach": True}, {"capturable": True}, {"foreach": True, "capturable": True}])
+    @pytest.mark.parametrize("more", [{}, {"amsgrad": True, "weight_decay": 0.1, "maximize": True}])
+    def test_ways_to_compute_the_same(self, options, more):
+        parameters = [
+            PackedParameter(torch.randn(9, 3), [2, 0, 7]),
+            torch.nn.Parameter(torch.randn(5)),
+            *problem(torch.float32)[:1],
+        ]
+        others = copy.deepcopy(parameters)
+        ours, theirs = UniformAdam(parameters, **options, **more), UniformAdam(others, foreach=False, **more)
+        for _ in range(20):
+            for parameter, other in zip(parameters, others, strict=True):
+                parameter.grad = torch.randn_like(parameter)
+                other.grad = parameter.grad.clone()
+            ours.step(), theirs.step()
+        for parameter, other in zip(parameters, others, strict=True):
+            torch.testing.assert_close(parameter, other)
+
+    @pytest.mark.parametrize("more", [{}, {"capturable": True}, {"foreach": True, "amsgrad": True, "weight_decay": 0.1}])
+    def test_a_compiled_step(self, more):
+        parameters = [PackedParameter(torch.randn(9, 3), [2, 3, 4]), problem(torch.float32)[0]]
+        others = copy.deepcopy(parameters)
+        ours, theirs = UniformAdam(parameters, **more), UniformAdam(others, **more)
+        compiled = torch.compile(ours.step)
+        for _ in range(5):
+            for parameter, other in zip(parameters, others, strict=True):
+                parameter.grad = torch.randn_like(parameter)
+                other.grad = parameter.grad.clone()
+            compiled(), theirs.step()
+        for parameter, other in zip(parameters, others, strict=True):
+            torch.testing.assert_close(parameter, other)
+
+    def test_a_step_size_that_is_a_tensor(self):
+        parameter, gradients = problem()
+        other = copy.deepcopy(parameter)
+        run(UniformAdam([parameter], lr=torch.tensor(0.03), capturable=True), parameter, gradients)
+        run(UniformAdam([other], lr=0.03), other, gradients)
+        torch.testing.assert_close(parameter, other)
+
+    def test_a_state_from_before_the_options(self):
+        parameter, gradients = problem()
+        other = copy.deepcopy(parameter)
+        optimizer, resumed = UniformAdam([parameter]), UniformAdam([other])
+        run(optimizer, parameter, gradients[:5])
+        other.data.copy_(parameter)
+        state = copy.deepcopy(optimizer.state_dict())
+        state["state"][0]["step"] = 5
+        for group in state["param_groups"]:
+            for name in ("weight_decay", "amsgrad", "maximize", "foreach", "capturable"):
+                del group[name]
+        resumed.load_state_dict(state)
+        run(optimizer, parameter, gradients[5:])
+        run(resumed, other, gradients[5:])
+        torch.testing.assert_close(parameter, other)
+
+
+class TestPackedParameters:
+    @pytest.mark.parametrize("sizes", [[4, 4, 4], [5, 0, 7], [0, 12, 0], [3, 3, 6], [12], [1] * 12])
+    @pytest.mark.parametrize("layout", ["contiguous", "transposed"])
+    def test_the_maximum_is_of_each_mesh_by_itself(self, sizes, layout):
+        start = torch.randn(12, 3, dtype=torch.float64)
+        whole = PackedParameter(start.T.contiguous().T if layout == "transposed" else start.clone(), sizes)
+        parts = [torch.nn.Parameter(part.clone()) for part in start.split(sizes)]
+        ours, theirs = UniformAdam([whole], amsgrad=True), UniformAdam(parts, amsgrad=True)
+        for _ in range(10):
+            whole.grad = torch.randn_like(whole) * torch.logspace(-2, 2, 12, dtype=torch.float64)[:, None]
+            for part, gradient in zip(parts, whole.grad.split(sizes), strict=True):
+                part.grad = gradient.clone()
+            ours.step(), theirs.step()
+        torch.testing.assert_close(whole.detach(), torch.cat(parts).detach())
+
+    def test_an_index_does_the_same_as_runs(self, monkeypatch):
+        segments = Segments([2, 0, 5, 5, 1])
+        packed, change, scales = torch.rand(13, 3), torch.rand(13, 3), torch.rand(5)
+        maxima, moved = segments.maxima(packed), packed.clone()
+        segments.add_scaled_(moved, change, scales)
+        monkeypatch.setattr(Segments, "_is_indexed", lambda self, packed: True)
+        assert torch.equal(segments.maxima(packed), maxima)
+        segments.add_scaled_(packed, change, scales)
+        torch.testing.assert_close(packed, moved)
+
+    @pytest.mark.parametrize("through", [copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))])
+    def test_copies_know_their_meshes(self, through):
+        parameter = PackedParameter(torch.randn(5, 3), [2, 3])
+        optimizer = UniformAdam([parameter])
+        run(optimizer, parameter, [torch.randn(5, 3)])
+        other, other_optimizer, again = through((parameter, optimizer, parameter))
+        assert other is again is other_optimizer.param_groups[0]["params"][0]
+        assert isinstance(other, torch.nn.Parameter)
+        assert other.requires_grad
+        assert other.num_verts_per_mesh == (2, 3)
+        assert torch.equal(other, parameter)
+        assert other.data_ptr() != parameter.data_ptr()
+        assert through(PackedParameter(torch.zeros(2), [2], requires_grad=False)).requires_grad is False
+
+    def test_results_are_plain_tensors(self):
+        assert type(PackedParameter(torch.ones(2), [2]) * 2) is torch.Tensor
+
+    @pytest.mark.parametrize("sizes", [[2, 2], [6, -1], [], [5, 1]])
+    def test_sizes_that_do_not_add_up(self, sizes):
+        with pytest.raises(
+            ValueError, match="num_verts_per_mesh: expected numbers of vertices that add up to the rows of data"
+        ):
+            PackedParameter(torch.zeros(5, 3), sizes)
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -191,11 +330,18 @@ class TestErrors:
             ({"betas": (1.0, 0.999)}, r"betas\[0\]: expected a finite number in \[0, 1\), got 1"),
             ({"betas": (0.9, -0.1)}, r"betas\[1\]: expected a finite number in \[0, 1\), got -0.1"),
             ({"eps": -1e-8}, "eps: expected a finite number"),
+            ({"weight_decay": -0.1}, "weight_decay: expected a finite number"),
+            ({"weight_decay": math.inf}, "weight_decay: expected a finite number"),
         ],
     )
     def test_hyperparameters(self, options, message):
         with pytest.raises(ValueError, match=message):
             UniformAdam([torch.nn.Parameter(torch.ones(3))], **options)
+
+    @pytest.mark.parametrize("name", ["amsgrad", "maximize", "capturable", "foreach"])
+    def test_flags(self, name):
+        with pytest.raises(TypeError, match=f"{name}: expected True or False, got 1"):
+            UniformAdam([torch.nn.Parameter(torch.ones(3))], **{name: 1})
 
     def test_hyperparameters_of_a_group(self):
         with pytest.raises(ValueError, match=r"lr: expected a finite number in \[0, infinity\), got -1"):

@@ -1,0 +1,141 @@
+"""A step of optimisation of many meshes: at once, in a loop over them, and in a loop with cholespy as the release does it.
+
+    python benchmarks/bm_batch.py
+    python benchmarks/bm_batch.py --numbers 64 --vertices 2562
+
+A step is x = M^-1 u, the backward pass of a given gradient of x, and the optimiser: no loss, no renderer. "At once" is one
+LargeSteps of the whole batch with UniformAdam. "Loop" is a LargeSteps of each mesh and one UniformAdam of all their
+parameters. "cholespy" is the released code of the paper, largesteps: its differentiable solve of each mesh and its AdamUniform
+of all the tensors (float32, one thread, whatever the row says). Mixed batches hold an icosphere and seven tori in turn.
+lambda 19, float32. Calls in turns; minimum and median; ratios are of minima.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from largesteps.optimize import AdamUniform
+from largesteps.solvers import CholeskySolver, solve
+from pytorch3d.structures import Meshes, join_meshes_as_batch
+from pytorch3d.utils import ico_sphere, torus
+
+from machine import heading
+from peers import set_threads
+from pt3d_largesteps import LargeSteps, UniformAdam, compute_matrix
+from timing import MS, interleave, load_line, pair, single, table_head, write_csv
+
+# Of about as many vertices as the icosphere of that level: the level, and the sides and rings of the tori.
+SIZES = {
+    642: (3, [(20, 32), (32, 20), (25, 26), (26, 25), (16, 40), (40, 16), (30, 21)]),
+    2562: (4, [(40, 64), (64, 40), (51, 50), (50, 51), (32, 80), (80, 32), (60, 43)]),
+}
+LR = 1e-3
+
+
+def main() -> None:
+    load = load_line()
+    options = _options()
+    print(f"{heading()}\n{load}")
+    head = ["meshes", "vertices each", "topologies", "threads", "at once, ms", "loop, ms", "cholespy, ms"]
+    print(table_head([*head, "loop / at once", "cholespy / at once", "at once, us per mesh"]))
+    rows = []
+    for num_verts in options.vertices:
+        for topologies in ("one", "8 mixed"):
+            for number in options.numbers:
+                if topologies == "8 mixed" and number < 8:
+                    continue
+                batch = make_batch(num_verts, number, mixed=topologies != "one")
+                for threads in options.threads:
+                    rows.append(_row(batch, num_verts, topologies, threads, options.seconds))
+    if options.csv:
+        write_csv(options.csv, rows)
+
+
+def make_batch(num_verts: int, number: int, *, mixed: bool) -> list[Meshes]:
+    """So many meshes of one topology, or of eight in turn."""
+    level, tori = SIZES[num_verts]
+    kinds = [ico_sphere(level)]
+    if mixed:
+        kinds += [torus(0.3, 1.0, sides, rings) for sides, rings in tori]
+    return list(islice(cycle(kinds), number))
+
+
+def _row(batch: list[Meshes], num_verts: int, topologies: str, threads: int, seconds: float) -> dict[str, Any]:
+    set_threads(threads)
+    torch.manual_seed(0)
+    gradients = [torch.randn_like(mesh.verts_packed()) for mesh in batch]
+    functions = {
+        "at once": _at_once(batch, gradients),
+        "loop": _loop(batch, gradients),
+        "cholespy": _released(batch, gradients),
+    }
+    times = interleave(functions, seconds)
+    ours = times["at once"].min
+    loop, cholespy = times["loop"].min / ours, times["cholespy"].min / ours
+    cells = [str(len(batch)), f"{num_verts:,}", topologies, str(threads), *(pair(one, MS) for one in times.values())]
+    print(f"| {' | '.join([*cells, single(loop), single(cholespy), single(ours / len(batch) * 1e6)])} |", flush=True)
+    return {
+        "meshes": len(batch), "vertices": num_verts, "topologies": topologies, "threads": threads,
+        **{f"{name} {kind} ms": getattr(one, kind) / MS for name, one in times.items() for kind in ("min", "median")},
+        "loop ratio": loop, "cholespy ratio": cholespy,
+    }  # fmt: skip
+
+
+def _at_once(batch: list[Meshes], gradients: list[torch.Tensor]) -> Callable[[], Any]:
+    steps = LargeSteps(join_meshes_as_batch(batch))
+    optimizer = UniformAdam(steps.parameters(), lr=LR)
+    gradient = torch.cat(gradients)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        steps.verts_packed().backward(gradient)
+        optimizer.step()
+
+    return step
+
+
+def _loop(batch: list[Meshes], gradients: list[torch.Tensor]) -> Callable[[], Any]:
+    steps = [LargeSteps(mesh) for mesh in batch]
+    optimizer = UniformAdam([one.u for one in steps], lr=LR)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        for one, gradient in zip(steps, gradients, strict=True):
+            one.verts_packed().backward(gradient)
+        optimizer.step()
+
+    return step
+
+
+def _released(batch: list[Meshes], gradients: list[torch.Tensor]) -> Callable[[], Any]:
+    matrices = [compute_matrix(mesh) for mesh in batch]
+    solvers = [CholeskySolver(matrix.to_sparse_coo()) for matrix in matrices]
+    parameters = [(matrix @ mesh.verts_packed()).requires_grad_() for matrix, mesh in zip(matrices, batch, strict=True)]
+    optimizer = AdamUniform(parameters, lr=LR)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        for solver, parameter, gradient in zip(solvers, parameters, gradients, strict=True):
+            solve(solver, parameter).backward(gradient)
+        optimizer.step()
+
+    return step
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--numbers", type=int, nargs="+", default=[1, 4, 16, 64, 256], help="of meshes")
+    parser.add_argument("--vertices", type=int, nargs="+", choices=list(SIZES), default=list(SIZES), help="of each mesh")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each row, at least (default: %(default)s)")
+    parser.add_argument("--csv", type=Path, help="where to write the numbers too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

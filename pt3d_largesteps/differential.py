@@ -1,0 +1,97 @@
+"""The parameterisation u = (I + lambda L) x as functions of tensors.
+
+Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from pt3d_largesteps._checks import describe
+from pt3d_largesteps.batch import BatchSystem
+from pt3d_largesteps.solvers import solve
+from pt3d_largesteps.solvers.base import SolverFactory
+from pt3d_largesteps.system import SystemMatrix
+
+
+def to_differential(matrix: SystemMatrix, verts: Tensor) -> Tensor:
+    """The differential coordinates u = M x.
+
+    Args:
+        matrix: of :func:`compute_matrix`.
+        verts: (V,), (V, C) or T frames (T, V, C), float: positions, colours or any other quantity per vertex.
+
+    Returns:
+        u, of the same shape. Differentiable in ``verts`` and in ``matrix.values``.
+
+    Example:
+        >>> u = to_differential(matrix, meshes.verts_packed())
+    """
+    _check_matrix(matrix)
+    matrix.check_rhs("verts", verts)
+    return matrix @ verts
+
+
+def from_differential(matrix: SystemMatrix, u: Tensor, solver: str | SolverFactory = "auto") -> Tensor:
+    """The positions x = M^-1 u; the inverse of :func:`to_differential`.
+
+    Args:
+        matrix: of :func:`compute_matrix`; factorised at the first call, and the factorisation kept with it.
+        u: (V,), (V, C) or T frames (T, V, C), float.
+        solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory.
+
+    Returns:
+        x, of the same shape. Differentiable in ``u`` and in ``matrix.values``, as often as one likes; the backward pass
+        is a solve with the same factorisation.
+
+    Example:
+        >>> verts = from_differential(matrix, u)
+    """
+    _check_matrix(matrix)
+    return solve(matrix, u, solver)
+
+
+def precondition(gradient: Tensor, system: BatchSystem | SystemMatrix, power: int = 2) -> Tensor:
+    """M^-1 g or M^-2 g: the gradient of a loss in the vertices made smooth, for pipelines that keep their own optimiser.
+
+    A step of gradient descent along M^-2 g is a step of descent on u (Eq. 13); M^-1 g is the Sobolev gradient.
+
+    Args:
+        gradient: packed (V,), (V, C) or T frames (T, V, C), of the dtype and device of the matrix.
+        system: of the meshes, :class:`~pt3d_largesteps.BatchSystem` or a matrix of :func:`compute_matrix`. Where it has pins,
+            the gradient is taken to be 0 there.
+        power: 1 or 2.
+
+    Returns:
+        Of the shape of ``gradient``; 0 at pinned vertices.
+
+    Example:
+        >>> system = BatchSystem(meshes)
+        >>> hook = verts.register_hook(lambda g: precondition(g, system))
+    """
+    if power not in (1, 2) or isinstance(power, bool):
+        raise ValueError(f"power: expected 1 or 2, got {describe(power)}")
+    if isinstance(system, BatchSystem) and system.pinned is not None:
+        gradient = gradient.masked_fill(system.pinned if gradient.dim() == 1 else system.pinned[:, None], 0)
+    for _ in range(power):
+        gradient = solve_with(system, gradient)
+    return gradient
+
+
+def solve_with(system: BatchSystem | SystemMatrix, rhs: Tensor) -> Tensor:
+    """M^-1 rhs of either kind of system."""
+    if isinstance(system, BatchSystem):
+        return system.solve(rhs)
+    if not isinstance(system, SystemMatrix):
+        raise TypeError(f"system: expected a BatchSystem or a SystemMatrix, got {describe(system)}")
+    return solve(system, rhs)
+
+
+def _check_matrix(matrix: Any) -> None:
+    if not isinstance(matrix, SystemMatrix):
+        raise TypeError(
+            "matrix: expected a SystemMatrix (of compute_matrix, or SystemMatrix.from_sparse of your own),"
+            f" got {describe(matrix)}"
+        )
