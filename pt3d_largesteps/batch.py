@@ -93,8 +93,8 @@ class BatchSystem:
     def solve(self, rhs: Tensor) -> Tensor:
         """M^-1 rhs for packed rhs (V,), (V, C) or T frames (T, V, C), differentiable in it and in a learned lambda.
 
-        Each mesh is solved as it would be alone: to the same bits where all share a topology, else to rounding. Pins hold
-        what rhs is there: the result is the step of the free vertices where rhs is 0 at the pinned ones.
+        Each mesh is solved as it would be alone, to rounding. Pins hold what rhs is there: the result is the step of the free
+        vertices where rhs is 0 at the pinned ones.
         """
         self._check("rhs", rhs)
         return self._joined(rhs, self._solves(self._current_parts()))

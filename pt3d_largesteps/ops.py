@@ -84,7 +84,7 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
     """x (V, k) with M x = rhs (V, k); ``direction`` counts the backward passes, for error messages.
 
     rhs and x may also be (B, V, k), where one matrix serves them all or values (B, nnz) and factor (B, size) hold one for
-    each. A member of such a batch is solved to the same bits as alone.
+    each. A member of such a batch is solved as alone, to rounding.
 
     Differentiable in reverse and in forward mode, also under the transforms of ``torch.func``.
 

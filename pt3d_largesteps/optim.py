@@ -34,8 +34,8 @@ class UniformAdam(torch.optim.Optimizer):
 
     Args:
         params: tensors, or dicts of parameter groups.
-        lr: step size, in the units of u; a number, or a tensor of one (with ``capturable``, on the device of the
-            parameters, a schedule can then reach into a captured graph).
+        lr: step size, in the units of u: a number, a tensor of one (with ``capturable``, on the device of the parameters, a
+            schedule can then reach into a captured graph), or a tensor (N,) of one for each mesh of the parameters.
         betas: decay of the first and of the second moment, each in [0, 1).
         eps: added to the divisor, at least 0.
         weight_decay: decoupled, as in AdamW: each step first multiplies the parameter by 1 - lr weight_decay.
@@ -73,7 +73,10 @@ class UniformAdam(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, after a look at its hyperparameters."""
         options = {**self.defaults, **param_group}
-        check_number("lr", options["lr"], low=0.0)
+        lr = options["lr"]
+        per_mesh = isinstance(lr, Tensor) and lr.dim() == 1 and lr.numel() != 1
+        for one in lr.tolist() if per_mesh else [lr]:
+            check_number("lr", one, low=0.0)
         check_number("betas[0]", options["betas"][0], low=0.0, high=1.0)
         check_number("betas[1]", options["betas"][1], low=0.0, high=1.0)
         check_number("eps", options["eps"], low=0.0)
@@ -82,6 +85,10 @@ class UniformAdam(torch.optim.Optimizer):
             if not isinstance(options[name], bool) and not (name == "foreach" and options[name] is None):
                 raise TypeError(f"{name}: expected True or False, got {options[name]!r}")
         super().add_param_group(param_group)
+        sizes = {len(self._segments(parameter).num_verts_per_mesh) for parameter in self.param_groups[-1]["params"]}
+        if per_mesh and sizes != {len(lr)}:
+            self.param_groups.pop()
+            raise ValueError(f"lr: expected one for each mesh of each parameter, {sorted(sizes)}, got {len(lr)}")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -132,7 +139,9 @@ class UniformAdam(torch.optim.Optimizer):
                 square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         for parameter, state in zip(parameters, states, strict=True):
             if group["weight_decay"]:
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                segments = self._segments(parameter)
+                decay = parameter.new_full((len(segments.num_verts_per_mesh),), -group["weight_decay"]) * group["lr"]
+                segments.add_scaled_(parameter, parameter.clone(), decay)
             self._add_step(parameter, state["exp_avg"], self._scales(parameter, state, group))
 
     def _gradient(self, parameter: Tensor) -> Tensor:

@@ -52,8 +52,11 @@ class Segments:
 
     def __init__(self, num_verts_per_mesh: Sequence[int]) -> None:
         self.num_verts_per_mesh = num_verts_per_mesh
-        # Meshes of one size that stand side by side are rows of one matrix.
-        self._runs = [(size, len(list(run))) for size, run in groupby(num_verts_per_mesh)]
+        # Sizes that come again and again in the same order, and within those meshes of one size that stand side by side: few
+        # operations on views do for many meshes.
+        self._repeats = _repeats(num_verts_per_mesh)
+        period = num_verts_per_mesh[: len(num_verts_per_mesh) // self._repeats]
+        self._runs = [(size, len(list(run))) for size, run in groupby(period)]
         self._indices: dict[torch.device, Tensor] = {}
 
     def maxima(self, packed: Tensor) -> Tensor:
@@ -64,10 +67,10 @@ class Segments:
             rows = packed.reshape(len(packed), -1).amax(1)
             return rows.new_zeros(len(self.num_verts_per_mesh)).scatter_reduce(0, self._index(packed.device), rows, "amax")
         maxima = [
-            rows.reshape(count, -1).amax(1) if rows.numel() else rows.new_zeros(count)
-            for rows, (_, count) in zip(self._split(packed), self._runs, strict=True)
+            rows.amax(2) if rows.shape[2] else rows.new_zeros(rows.shape[:2])  # (repeats, meshes of the run)
+            for rows in self._split(packed)
         ]
-        return torch.cat(maxima)
+        return torch.cat(maxima, dim=1).view(-1)
 
     def add_scaled_(self, packed: Tensor, change: Tensor, scales: Tensor) -> None:
         """packed += scales[mesh] * change, in place; scales is (N,)."""
@@ -77,17 +80,19 @@ class Segments:
         if self._is_indexed(packed):
             packed.addcmul_(change, scales.index_select(0, self._index(packed.device)).view(-1, *[1] * (packed.dim() - 1)))
             return
-        parts = zip(self._split(packed), self._split(change), self._runs, scales.split([n for _, n in self._runs]), strict=True)
-        for rows, changes, (_, count), scale in parts:
-            if rows.numel():
-                rows.view(count, -1).addcmul_(changes.reshape(count, -1), scale[:, None])
+        scales = scales.view(self._repeats, -1, 1).split([count for _, count in self._runs], dim=1)
+        for rows, changes, scale in zip(self._split(packed), self._split(change.contiguous()), scales, strict=True):
+            rows.addcmul_(changes, scale)
 
     def _is_indexed(self, packed: Tensor) -> bool:
         """Whether one pass over an index is quicker than a kernel for each run."""
         return not packed.is_contiguous() or (packed.is_cuda and len(self._runs) > 4)
 
-    def _split(self, packed: Tensor) -> tuple[Tensor, ...]:
-        return (packed,) if len(self._runs) == 1 else packed.split([size * count for size, count in self._runs])
+    def _split(self, packed: Tensor) -> list[Tensor]:
+        """A view (repeats, meshes, numbers of a mesh) for each run."""
+        width = packed.shape[1:].numel()
+        parts = packed.view(self._repeats, -1).split([size * count * width for size, count in self._runs], dim=1)
+        return [part.unflatten(1, (count, size * width)) for part, (size, count) in zip(parts, self._runs, strict=True)]
 
     def _index(self, device: torch.device) -> Tensor:
         """(V,) int64, the mesh of each row."""
@@ -95,6 +100,13 @@ class Segments:
             sizes = torch.tensor(self.num_verts_per_mesh, dtype=torch.int64)
             self._indices[device] = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
         return self._indices[device]
+
+
+def _repeats(numbers: Sequence[int]) -> int:
+    """How many times some numbers follow each other to give these; as often as possible."""
+    length = len(numbers)
+    periods = (period for period in range(1, length + 1) if length % period == 0)
+    return length // next(period for period in periods if numbers[period:] == numbers[:-period] or period == length)
 
 
 _kept_segments = lru_cache(maxsize=64)(Segments)

@@ -32,7 +32,7 @@ def threads(request):
 @pytest.mark.parametrize("level", [1, 4])
 @pytest.mark.parametrize("num_columns", [0, 1, 3, 20])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_member_of_a_batch_is_solved_to_the_same_bits_as_alone(level, num_columns, dtype, threads):
+def test_a_member_of_a_small_batch_is_solved_to_the_same_bits_as_alone(level, num_columns, dtype, threads):
     matrix = batch(level, [1.0, 19.0, 100.0], dtype)
     rhs = torch.randn(3, matrix.shape[0], num_columns, dtype=dtype)
     symbolic = analyze(matrix, matrix.positions)
@@ -42,6 +42,28 @@ def test_a_member_of_a_batch_is_solved_to_the_same_bits_as_alone(level, num_colu
         assert torch.equal(together.values[k], alone.values)
         assert torch.equal(together.solve(rhs)[k], alone.solve(rhs[k]))
         assert torch.equal(alone.solve(rhs)[k], alone.solve(rhs[k]))
+
+
+@pytest.mark.parametrize("level", [1, 4])
+@pytest.mark.parametrize("size", [4, 5, 9, 24])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-14)])
+def test_many_with_one_factor_are_solved_side_by_side(level, size, dtype, tolerance):
+    matrix = batch(level, [19.0], dtype).matrices()[0]
+    factor = factorize(analyze(matrix, matrix.positions), matrix)
+    rhs = torch.randn(size, matrix.shape[0], 3, dtype=dtype)
+    before, results = torch.get_num_threads(), []
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        results.append(factor.solve(rhs))
+    torch.set_num_threads(before)
+    assert torch.equal(*results)
+    for one, solution in zip(rhs, results[0], strict=True):
+        torch.testing.assert_close(solution, factor.solve(one), rtol=tolerance, atol=tolerance)
+    for place in (0, rhs.numel() // 2 + 1, -1):
+        spoiled = rhs.clone()
+        spoiled.view(-1)[place] = float("nan")
+        with pytest.raises(ValueError, match="rhs: expected finite numbers, got nan"):
+            factor.solve(spoiled)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -254,6 +254,24 @@ class TestOptions:
         run(UniformAdam([other], lr=0.03), other, gradients)
         torch.testing.assert_close(parameter, other)
 
+    @pytest.mark.parametrize("decay", [0.0, 0.2])
+    def test_a_step_size_for_each_mesh(self, decay):
+        whole = PackedParameter(torch.randn(9, 3), [4, 0, 5])
+        parts = [torch.nn.Parameter(part.clone()) for part in whole.detach().split([4, 0, 5])]
+        lr = torch.tensor([0.3, 1.0, 0.02])
+        ours = UniformAdam([whole], lr=lr, weight_decay=decay)
+        groups = [{"params": [part], "lr": float(one)} for part, one in zip(parts, lr, strict=True)]
+        theirs = UniformAdam(groups, weight_decay=decay)
+        for _ in range(10):
+            whole.grad = torch.randn(9, 3)
+            for part, gradient in zip(parts, whole.grad.split([4, 0, 5]), strict=True):
+                part.grad = gradient.clone()
+            ours.step(), theirs.step()
+        torch.testing.assert_close(whole.detach(), torch.cat(parts).detach())
+        for wrong in (torch.tensor([0.1, 0.2]), torch.tensor([0.1, -0.2, 0.3])):
+            with pytest.raises(ValueError, match="lr: expected"):
+                UniformAdam([whole], lr=wrong)
+
     def test_a_state_from_before_the_options(self):
         parameter, gradients = problem()
         other = copy.deepcopy(parameter)
@@ -272,7 +290,9 @@ class TestOptions:
 
 
 class TestPackedParameters:
-    @pytest.mark.parametrize("sizes", [[4, 4, 4], [5, 0, 7], [0, 12, 0], [3, 3, 6], [12], [1] * 12])
+    @pytest.mark.parametrize(
+        "sizes", [[4, 4, 4], [5, 0, 7], [0, 12, 0], [3, 3, 6], [12], [1] * 12, [2, 4, 2, 4], [1, 1, 4] * 2]
+    )
     @pytest.mark.parametrize("layout", ["contiguous", "transposed"])
     def test_the_maximum_is_of_each_mesh_by_itself(self, sizes, layout):
         start = torch.randn(12, 3, dtype=torch.float64)
@@ -287,8 +307,8 @@ class TestPackedParameters:
         torch.testing.assert_close(whole.detach(), torch.cat(parts).detach())
 
     def test_an_index_does_the_same_as_runs(self, monkeypatch):
-        segments = Segments([2, 0, 5, 5, 1])
-        packed, change, scales = torch.rand(13, 3), torch.rand(13, 3), torch.rand(5)
+        segments = Segments((2, 0, 5, 5, 1) * 2)
+        packed, change, scales = torch.rand(26, 3), torch.rand(26, 3), torch.rand(10)
         maxima, moved = segments.maxima(packed), packed.clone()
         segments.add_scaled_(moved, change, scales)
         monkeypatch.setattr(Segments, "_is_indexed", lambda self, packed: True)

@@ -13,16 +13,16 @@ SweepKernels<T> narrow() {
   return {{Batch<T, K>::forward, Batch<T, K>::backward}, {Single<T, K>::forward, Single<T, K>::backward}};
 }
 
-template <typename T, int M>
+template <typename T, int S>
 SweepKernels<T> wide() {
-  return {{WideBatch<T, M>::forward, WideBatch<T, M>::backward}, {WideSingle<T, M>::forward, WideSingle<T, M>::backward}};
+  return {{WideBatch<T, S>::forward, WideBatch<T, S>::backward}, {WideSingle<T, S>::forward, WideSingle<T, S>::backward}};
 }
 
 Kernels make(const char* name) {
   return {name,
           {narrow<float, 1>(), narrow<float, 2>(), narrow<float, 3>(), narrow<float, 4>(), wide<float, 1>(),
-           wide<float, 2>()},
+           wide<float, 2>(), wide<float, 4>()},
           {narrow<double, 1>(), narrow<double, 2>(), narrow<double, 3>(), narrow<double, 4>(), wide<double, 1>(),
-           wide<double, 2>()},
+           wide<double, 2>(), wide<double, 4>()},
           {invert, gather, scatter, scale, update}};
 }

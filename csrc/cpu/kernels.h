@@ -7,10 +7,10 @@
 namespace largesteps {
 
 // Rows of the workspace hold the columns of the right-hand side that are solved together. Few columns (1 to 4) are
-// worked on with vectors along the supernodes of a batch, or along the rows of a single one; many (8 or 16) with vectors
+// worked on with vectors along the supernodes of a batch, or along the rows of a single one; many (8, 16 or 32) with vectors
 // along the columns.
-constexpr int kColumnCounts[] = {1, 2, 3, 4, 8, 16};
-constexpr int kNumColumnCounts = 6;
+constexpr int kColumnCounts[] = {1, 2, 3, 4, 8, 16, 32};
+constexpr int kNumColumnCounts = 7;
 // Numbers from one row of the workspace to the next.
 constexpr int workspace_stride(int num_columns) { return num_columns == 3 ? 4 : num_columns; }
 

@@ -16,6 +16,7 @@
 namespace largesteps {
 namespace avx512 {
 namespace {
+constexpr int kWideVectors = 4;  // of eight numbers: see wide_sweep.inl
 #include "all_kernels.inl"
 }  // namespace
 }  // namespace avx512

@@ -10,6 +10,7 @@
 namespace largesteps {
 namespace baseline {
 namespace {
+constexpr int kWideVectors = 2;  // of eight numbers: see wide_sweep.inl
 #include "all_kernels.inl"
 }  // namespace
 }  // namespace baseline

@@ -146,8 +146,16 @@ class SharedSweep : public SharedWork {
   std::atomic<SolveStatus> status_{SolveStatus::kSolved};
 };
 
+// By one thread. Where there may be several trees, one after the other, up and down, while the factor of each is in the cache;
+// in the order that SharedSweep has them.
 template <typename T, typename Given>
 SolveStatus sweep_alone(const IndexView& index, const Sweep<T, Given>& sweep, int num_columns) {
+  constexpr int32_t kFewNodes = 8;  // not worth the lists
+  if (index[kNumNodes] > kFewNodes) {
+    SharedSweep<T, Given> steps(index, sweep, num_columns);
+    steps.run();
+    return steps.status();
+  }
   T* const memory = scratch<T>(index, num_columns);
   bool is_finite = true;
   for (int32_t node = 0; node < index[kNumNodes]; ++node) is_finite &= sweep.forward(node, memory);
@@ -156,23 +164,41 @@ SolveStatus sweep_alone(const IndexView& index, const Sweep<T, Given>& sweep, in
   return is_finite ? SolveStatus::kSolved : SolveStatus::kOverflow;
 }
 
-// Columns that are solved together.
-struct Chunk {
+// What one sweep solves: columns of one right-hand side, or the three columns of each of several.
+struct Piece {
+  int64_t member;
+  int members;
   int64_t first;
   int count;
   int column_count;  // index into kColumnCounts
 };
 
-std::vector<Chunk> cut(int64_t num_columns) {
-  std::vector<Chunk> chunks;
+void add_columns(int64_t member, int64_t num_columns, std::vector<Piece>& pieces) {
   for (int64_t first = 0; first < num_columns;) {
     const int64_t left = num_columns - first;
-    const int column_count = left >= 12 ? 5 : left >= 5 ? 4 : static_cast<int>(left) - 1;
+    const int column_count = left >= 24 ? 6 : left >= 12 ? 5 : left >= 5 ? 4 : static_cast<int>(left) - 1;
     const int count = static_cast<int>(std::min<int64_t>(left, kColumnCounts[column_count]));
-    chunks.push_back({first, count, column_count});
+    pieces.push_back({member, 1, first, count, column_count});
     first += count;
   }
-  return chunks;
+}
+
+// Not by the number of threads: the last bits depend on what is cut off. Positions of many members with one factor are solved
+// side by side, as soon as that is quicker than one after the other.
+std::vector<Piece> cut(const Batch& batch, int64_t num_columns, bool is_side_by_side) {
+  constexpr int kMost = 10, kMany = 8, kSeveral = 5, kFew = 4;  // fill kernels for 32 and for 16 columns, or nearly so
+  std::vector<Piece> pieces;
+  for (int64_t member = 0; member < batch.size;) {
+    const int64_t left = is_side_by_side ? batch.size - member : 0;
+    if (left < kFew) {
+      add_columns(member++, num_columns, pieces);
+      continue;
+    }
+    const int members = static_cast<int>(std::min<int64_t>(left, left < kMany ? kSeveral : kMost));
+    pieces.push_back({member, members, 0, 3 * members, members > kSeveral ? 6 : 5});
+    member += members;
+  }
+  return pieces;
 }
 
 }  // namespace
@@ -180,21 +206,23 @@ std::vector<Chunk> cut(int64_t num_columns) {
 template <typename T, typename Given>
 SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads,
                   const Batch& batch) {
-  const std::vector<Chunk> chunks = cut(num_columns);
-  const auto num_chunks = static_cast<int64_t>(chunks.size());
+  // Members that stand side by side are read beyond their ends, which another thread may be writing where x takes their place.
+  const bool is_side_by_side = num_columns == 3 && batch.factor_stride == 0 && rhs != x;
+  const std::vector<Piece> pieces = cut(batch, num_columns, is_side_by_side);
+  const auto num_pieces = static_cast<int64_t>(pieces.size());
   const int64_t num_verts = index[kNumVerts];
   // Enough pieces for everybody: each thread does whole ones. Else all do each of them together.
-  const bool is_by_piece = batch.size * num_chunks >= num_threads;
+  const bool is_by_piece = num_pieces >= num_threads;
   const bool is_shared = num_verts >= kLeastSharedVerts && index[kNumNodes] >= 2 && !is_by_piece;
-  if (num_verts * (is_by_piece ? batch.size * num_chunks : 1) < kLeastSharedVerts) num_threads = 1;
+  if (num_verts * (is_by_piece ? num_pieces : 1) < kLeastSharedVerts) num_threads = 1;
   std::atomic<SolveStatus> status{SolveStatus::kSolved};
-  parallel_for(batch.size * num_chunks, is_by_piece ? num_threads : 1, [&](int64_t piece) {
-    const Chunk& chunk = chunks[static_cast<size_t>(piece % num_chunks)];
-    const int64_t member = piece / num_chunks, begin = member * num_verts * num_columns;
-    const int width = kColumnCounts[chunk.column_count];
+  parallel_for(num_pieces, is_by_piece ? num_threads : 1, [&](int64_t k) {
+    const Piece& piece = pieces[static_cast<size_t>(k)];
+    const int64_t pitch = num_verts * num_columns, begin = piece.member * pitch + piece.first;
+    const int width = kColumnCounts[piece.column_count];
     T* const workspace = thread_buffer<T>(0, int64_t{index[kWorkspaceRows]} * workspace_stride(width));
-    const Sweep<T, Given> sweep(index, factor + member * batch.factor_stride, rhs + begin, x + begin, num_columns, chunk.first,
-                                chunk.count, chunk.column_count, workspace);
+    const Columns<Given> columns = {rhs + begin, x + begin, num_columns, piece.count, piece.members, pitch};
+    const Sweep<T, Given> sweep(index, factor + piece.member * batch.factor_stride, columns, piece.column_count, workspace);
     SolveStatus of_piece = SolveStatus::kSolved;
     if (!is_shared || num_threads == 1) {
       of_piece = sweep_alone(index, sweep, width);

@@ -17,8 +17,8 @@ struct Batch {
 };
 
 // x = M^-1 rhs for rhs and x (batch.size, num_verts, num_columns), row by row, in the order of the matrix; they may be the
-// same array. The arithmetic is that of the stored factor. The same bits for every number of threads and whatever else is in
-// the batch. Unless kSolved comes back, x holds nothing useful.
+// same array. The arithmetic is that of the stored factor. The same bits for every number of threads. Unless kSolved comes
+// back, x holds nothing useful.
 template <typename T, typename Given>
 SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads,
                   const Batch& batch = {});

@@ -21,15 +21,15 @@ bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
   };
   const auto load_rows = [&](int32_t from, int32_t to) {
     for (int32_t row = from; row < to; ++row) {
-      load(row, *reinterpret_cast<const GivenRow*>(rhs_ + old_from_new[row] * int64_t{3}));
+      load(row, *reinterpret_cast<const GivenRow*>(columns_.rhs + old_from_new[row] * int64_t{3}));
     }
   };
   const auto load_one = [&](int32_t row) {
-    const Given* const given = rhs_ + old_from_new[row] * int64_t{3};
+    const Given* const given = columns_.rhs + old_from_new[row] * int64_t{3};
     load(row, GivenRow{given[0], given[1], given[2], 0});
   };
   // Nothing is read of a row that another thread may be writing, as it may where x takes the place of the right-hand side.
-  if (rhs_ == x_) {
+  if (columns_.rhs == columns_.x) {
     for (int32_t row = begin; row < end; ++row) load_one(row);
   } else {
     const int32_t last = index_[kNewFromOld][index_[kNumVerts] - 1];
@@ -53,43 +53,138 @@ bool Sweep<T, Given>::store_positions(int32_t begin, int32_t end) const {
   for (int32_t row = begin; row < end; ++row, from += 4) {
     const GivenRow numbers = __builtin_convertvector(*reinterpret_cast<const Row*>(from), GivenRow);
     checks += 0 * numbers;
-    std::memcpy(x_ + old_from_new[row] * int64_t{3}, &numbers, 3 * sizeof(Given));
+    std::memcpy(columns_.x + old_from_new[row] * int64_t{3}, &numbers, 3 * sizeof(Given));
   }
   return checks[0] + checks[1] + checks[2] == 0;
 }
 
-// check: becomes NaN with the first number that is not finite.
-template <typename T, typename Given>
-bool Sweep<T, Given>::load_rhs(int32_t begin, int32_t end) const {
-  if (count_ == 3 && num_columns_ == 3) return load_positions(begin, end);
-  const int32_t* const old_from_new = index_[kOldFromNew];
-  T* to = workspace_ + int64_t{begin} * stride_;
-  T check = 0;
-  for (int32_t row = begin; row < end; ++row, to += stride_) {
-    const Given* const from = rhs_ + old_from_new[row] * num_columns_;
-    for (int c = 0; c < count_; ++c) {
-      to[c] = static_cast<T>(from[c]);
+// Moves the columns of a row, four at a time. Each lane of the checks becomes NaN with the first number there that is not
+// finite; there are two, because an addition has to wait for the one before.
+template <typename To, typename From>
+struct RowMover {
+  typedef To ToFour __attribute__((vector_size(4 * sizeof(To)), aligned(sizeof(To))));
+  typedef From FromFour __attribute__((vector_size(4 * sizeof(From)), aligned(sizeof(From))));
+
+  ToFour checks[2] = {};
+  To check = 0;
+
+  void move(To* to, const From* from, int count) {
+    int c = 0;
+    for (; c + 8 <= count; c += 8) {
+      const ToFour low = __builtin_convertvector(*reinterpret_cast<const FromFour*>(from + c), ToFour);
+      const ToFour high = __builtin_convertvector(*reinterpret_cast<const FromFour*>(from + c + 4), ToFour);
+      checks[0] += 0 * low;
+      checks[1] += 0 * high;
+      *reinterpret_cast<ToFour*>(to + c) = low;
+      *reinterpret_cast<ToFour*>(to + c + 4) = high;
+    }
+    for (; c < count; ++c) {
+      to[c] = static_cast<To>(from[c]);
       check += 0 * to[c];
     }
-    for (int c = count_; c < stride_; ++c) to[c] = 0;
   }
-  return check == 0;
+
+  bool is_finite() const {
+    const ToFour sum = checks[0] + checks[1];
+    return sum[0] + sum[1] + sum[2] + sum[3] + check == 0;
+  }
+};
+
+// Moves the positions of several members, which are pitches apart, four numbers at a time, of which the next member's
+// overwrite the last. Four checks: see RowMover.
+template <typename To, typename From>
+struct PositionMover {
+  typedef To ToFour __attribute__((vector_size(4 * sizeof(To)), aligned(sizeof(To))));
+  typedef From FromFour __attribute__((vector_size(4 * sizeof(From)), aligned(sizeof(From))));
+
+  ToFour checks[4] = {};
+
+  template <int kNumbers>
+  void move_one(To* to, const FromFour& given, ToFour& lane_checks) {
+    const ToFour numbers = __builtin_convertvector(given, ToFour);
+    lane_checks += 0 * numbers;
+    std::memcpy(to, &numbers, kNumbers * sizeof(To));
+  }
+
+  template <int kNumbers>
+  void move(To* to, int64_t to_pitch, const From* from, int64_t from_pitch, int members) {
+    int member = 0;
+    for (; member + 4 <= members; member += 4) {
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k, to += to_pitch, from += from_pitch) {
+        move_one<kNumbers>(to, *reinterpret_cast<const FromFour*>(from), checks[k]);
+      }
+    }
+    for (; member < members; ++member, to += to_pitch, from += from_pitch) {
+      move_one<kNumbers>(to, *reinterpret_cast<const FromFour*>(from), checks[0]);
+    }
+  }
+
+  bool is_finite() const {
+    const ToFour sum = checks[0] + checks[1] + checks[2] + checks[3];
+    return sum[0] + sum[1] + sum[2] == 0;
+  }
+};
+
+template <typename T, typename Given>
+bool Sweep<T, Given>::load_members(int32_t begin, int32_t end) const {
+  const int32_t* const old_from_new = index_[kOldFromNew];
+  const int32_t last = index_[kNumVerts] - 1;
+  const int before_last = columns_.members - 1;
+  T* to = workspace_ + int64_t{begin} * stride_;
+  PositionMover<T, Given> mover;
+  for (int32_t row = begin; row < end; ++row, to += stride_) {
+    const int32_t vertex = old_from_new[row];
+    const Given* const from = columns_.rhs + vertex * int64_t{3};
+    mover.template move<4>(to, 3, from, columns_.pitch, before_last);
+    const Given* const one = from + before_last * columns_.pitch;
+    if (vertex == last) {  // there may be nothing to read behind it
+      const typename PositionMover<T, Given>::FromFour position = {one[0], one[1], one[2], 0};
+      mover.template move_one<4>(to + 3 * before_last, position, mover.checks[0]);
+    } else {
+      mover.template move<4>(to + 3 * before_last, 3, one, columns_.pitch, 1);
+    }
+    for (int c = 3 * before_last + 4; c < stride_; ++c) to[c] = 0;
+  }
+  return mover.is_finite();
+}
+
+template <typename T, typename Given>
+bool Sweep<T, Given>::store_members(int32_t begin, int32_t end) const {
+  const int32_t* const old_from_new = index_[kOldFromNew];
+  const T* from = workspace_ + int64_t{begin} * stride_;
+  PositionMover<Given, T> mover;
+  for (int32_t row = begin; row < end; ++row, from += stride_) {
+    mover.template move<3>(columns_.x + old_from_new[row] * int64_t{3}, columns_.pitch, from, 3, columns_.members);
+  }
+  return mover.is_finite();
+}
+
+template <typename T, typename Given>
+bool Sweep<T, Given>::load_rhs(int32_t begin, int32_t end) const {
+  if (columns_.members > 1) return load_members(begin, end);
+  if (columns_.count == 3 && columns_.row_size == 3) return load_positions(begin, end);
+  const int32_t* const old_from_new = index_[kOldFromNew];
+  T* to = workspace_ + int64_t{begin} * stride_;
+  RowMover<T, Given> mover;
+  for (int32_t row = begin; row < end; ++row, to += stride_) {
+    mover.move(to, columns_.rhs + old_from_new[row] * columns_.row_size, columns_.count);
+    std::fill(to + columns_.count, to + stride_, T(0));
+  }
+  return mover.is_finite();
 }
 
 template <typename T, typename Given>
 bool Sweep<T, Given>::store_x(int32_t begin, int32_t end) const {
-  if (count_ == 3 && num_columns_ == 3) return store_positions(begin, end);
+  if (columns_.members > 1) return store_members(begin, end);
+  if (columns_.count == 3 && columns_.row_size == 3) return store_positions(begin, end);
   const int32_t* const old_from_new = index_[kOldFromNew];
   const T* from = workspace_ + int64_t{begin} * stride_;
-  Given check = 0;
+  RowMover<Given, T> mover;
   for (int32_t row = begin; row < end; ++row, from += stride_) {
-    Given* const to = x_ + old_from_new[row] * num_columns_;
-    for (int c = 0; c < count_; ++c) {
-      to[c] = static_cast<Given>(from[c]);
-      check += 0 * to[c];
-    }
+    mover.move(columns_.x + old_from_new[row] * columns_.row_size, from, columns_.count);
   }
-  return check == 0;
+  return mover.is_finite();
 }
 
 template <typename T, typename Given>
@@ -132,7 +227,8 @@ void Sweep<T, Given>::fill_slots(int32_t root) const {
     case 2: function<2>(argument); break;          \
     case 4: function<4>(argument); break;          \
     case 8: function<8>(argument); break;          \
-    default: function<16>(argument);               \
+    case 16: function<16>(argument); break;        \
+    default: function<32>(argument);               \
   }
 
 template <typename T, typename Given>

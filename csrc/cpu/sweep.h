@@ -8,19 +8,27 @@
 
 namespace largesteps {
 
-// Columns first, ..., first + count - 1 of the right-hand side, in a workspace of index[kWorkspaceRows] rows. T is the type
-// of the factor and of the arithmetic, Given that of the right-hand side and the solution.
+// The numbers of right-hand sides and solutions that are solved together: `count` columns of rows that are row_size numbers
+// apart; or, with more members than one, all three columns of as many right-hand sides, which are `pitch` numbers apart.
+template <typename Given>
+struct Columns {
+  const Given* rhs;
+  Given* x;
+  int64_t row_size;
+  int count;
+  int members = 1;
+  int64_t pitch = 0;
+};
+
+// Has a workspace of index[kWorkspaceRows] rows. T is the type of the factor and of the arithmetic, Given that of the
+// right-hand side and the solution.
 template <typename T, typename Given>
 class Sweep {
  public:
-  Sweep(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int64_t first, int count,
-        int column_count, T* workspace)
+  Sweep(const IndexView& index, const T* factor, const Columns<Given>& columns, int column_count, T* workspace)
       : index_(index),
         factor_(factor),
-        rhs_(rhs + first),
-        x_(x + first),
-        num_columns_(num_columns),
-        count_(count),
+        columns_(columns),
         stride_(workspace_stride(kColumnCounts[column_count])),
         kernels_(kernels().sweep<T>(column_count)),
         workspace_(workspace) {}
@@ -35,6 +43,8 @@ class Sweep {
   bool load_positions(int32_t begin, int32_t end) const;
   bool store_x(int32_t begin, int32_t end) const;
   bool store_positions(int32_t begin, int32_t end) const;
+  bool load_members(int32_t begin, int32_t end) const;
+  bool store_members(int32_t begin, int32_t end) const;
   void clear(int32_t begin, int32_t count) const;
   template <int kStride>
   void pull(int32_t s) const;
@@ -44,11 +54,8 @@ class Sweep {
 
   const IndexView index_;
   const T* const factor_;
-  const Given* const rhs_;
-  Given* const x_;
-  const int64_t num_columns_;
-  const int count_;   // of columns that are real
-  const int stride_;  // of the workspace
+  const Columns<Given> columns_;
+  const int stride_;  // of the workspace, which has padding behind the columns
   const SweepKernels<T>& kernels_;
   T* const workspace_;
 };

@@ -1,5 +1,5 @@
-// The sweeps for many columns: vectors lie along the columns, M of them make a row of the workspace, and supernodes are
-// visited one by one, those of a batch too.
+// The sweeps for many columns: vectors lie along the columns, and supernodes are visited one by one, those of a batch too. A
+// row of the workspace is S vectors wide, of which M are worked on at once: as many as fit into the registers beside the sums.
 
 // Where a batch and a single supernode differ: how far a number is from the start of its panel, and which row of the
 // workspace is its.
@@ -14,11 +14,11 @@ struct SingleAccess {
   static int64_t at(int32_t i, int q) { return 8 * (int64_t{i / 8} * W + q) + i % 8; }
 };
 
-template <typename T, int M, typename Layout, template <int> class Access, int kIndexStride>
+template <typename T, int M, int S, typename Layout, template <int> class Access, int kIndexStride>
 struct WideGroup {
   using V = Vector<T>;
 
-  LARGESTEPS_INLINE T* row(T* workspace, int32_t index) { return workspace + int64_t{index} * (8 * M); }
+  LARGESTEPS_INLINE T* row(T* workspace, int32_t index) { return workspace + int64_t{index} * (8 * S); }
 
   template <int W>
   struct Forward {
@@ -27,13 +27,13 @@ struct WideGroup {
       V b[W][M];
 #pragma GCC unroll 4
       for (int q = 0; q < W; ++q) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int m = 0; m < M; ++m) b[q][m] = load(row(workspace, columns[(first + q) * kIndexStride]) + 8 * m);
       }
       const T* const p = all_p + 8 * layout->panel_p(first);
       for (int32_t i = 0; i < layout->r; ++i) {
         T* const u = row(workspace, rows[i * kIndexStride]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int m = 0; m < M; ++m) {
           V sum = load(u + 8 * m);
 #pragma GCC unroll 4
@@ -51,7 +51,7 @@ struct WideGroup {
       V sum[W][M], z[W][M];
 #pragma GCC unroll 4
       for (int q = 0; q < W; ++q) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int m = 0; m < M; ++m) {
           sum[q][m] = load(row(x, first + q) + 8 * m);
           z[q][m] = load(row(workspace, columns[(first + q) * kIndexStride]) + 8 * m);
@@ -62,14 +62,14 @@ struct WideGroup {
       const T* const g = all_g + 8 * layout->panel_g(first);
       for (int32_t i = begin; i < n; ++i) {
         const T* const z_i = row(workspace, columns[i * kIndexStride]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int m = 0; m < M; ++m) {
           const V v = load(z_i + 8 * m);
 #pragma GCC unroll 4
           for (int q = 0; q < W; ++q) sum[q][m] += g[Access<W>::at(i - begin, q)] * v;
         }
         if (i < below) continue;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int m = 0; m < M; ++m) {
           V v = load(row(x, i) + 8 * m);
 #pragma GCC unroll 4
@@ -80,7 +80,7 @@ struct WideGroup {
       const T* const p = all_p + 8 * layout->panel_p(first);
       for (int32_t i = 0; i < r; ++i) {
         const T* const x_i = row(workspace, rows[i * kIndexStride]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int m = 0; m < M; ++m) {
           const V v = load(x_i + 8 * m);
 #pragma GCC unroll 4
@@ -89,7 +89,7 @@ struct WideGroup {
       }
 #pragma GCC unroll 4
       for (int q = 0; q < W; ++q) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int m = 0; m < M; ++m) store(row(x, first + q) + 8 * m, sum[q][m]);
       }
     }
@@ -101,7 +101,9 @@ struct WideGroup {
 
   static void backward(const T* g, const T* p, const Layout& layout, const int32_t* columns, const int32_t* rows,
                        T* workspace, T* x) {
-    for (int32_t j = 0; j < layout.n * M; ++j) store(x + 8 * j, V{});
+    for (int32_t j = 0; j < layout.n; ++j) {
+      for (int m = 0; m < M; ++m) store(row(x, j) + 8 * m, V{});
+    }
     for_each_panel<Backward>(layout.n, g, p, &layout, columns, rows, workspace, x);
     for (int32_t j = 0; j < layout.n; ++j) {
       for (int m = 0; m < M; ++m) store(row(workspace, columns[j * kIndexStride]) + 8 * m, load(row(x, j) + 8 * m));
@@ -109,30 +111,46 @@ struct WideGroup {
   }
 };
 
-template <typename T, int M>
+// Calls body(m) for the vectors m, ..., m + M - 1 of a row, until all S are done.
+template <int M, int S, typename Body>
+LARGESTEPS_INLINE void for_vectors(Body body) {
+  for (int m = 0; m < S; m += M) body(m);
+}
+
+template <typename T, int S>
 struct WideBatch {
-  using Group = WideGroup<T, M, BatchLayout, BatchAccess, 8>;
+  static constexpr int M = S < kWideVectors ? S : kWideVectors;
+  using Group = WideGroup<T, M, S, BatchLayout, BatchAccess, 8>;
 
   static void forward(const T*, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T*) {
     for (int lane = 0; lane < 8; ++lane) {
-      Group::forward(p + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace);
+      for_vectors<M, S>([&](int m) {
+        Group::forward(p + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace + 8 * m);
+      });
     }
   }
   static void backward(const T* g, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
     for (int lane = 0; lane < 8; ++lane) {
-      Group::backward(g + lane, p + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace, scratch);
+      for_vectors<M, S>([&](int m) {
+        Group::backward(g + lane, p + lane, BatchLayout(n, r), indices + lane, indices + n * 8 + lane, workspace + 8 * m,
+                        scratch + 8 * m);
+      });
     }
   }
 };
 
-template <typename T, int M>
+template <typename T, int S>
 struct WideSingle {
-  using Group = WideGroup<T, M, SingleLayout, SingleAccess, 1>;
+  static constexpr int M = S < kWideVectors ? S : kWideVectors;
+  using Group = WideGroup<T, M, S, SingleLayout, SingleAccess, 1>;
 
   static void forward(const T*, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T*) {
-    Group::forward(p, SingleLayout(n, r), indices, indices + round_up(n), workspace);
+    for_vectors<M, S>(
+        [&](int m) { Group::forward(p, SingleLayout(n, r), indices, indices + round_up(n), workspace + 8 * m); });
   }
   static void backward(const T* g, const T* p, int32_t n, int32_t r, const int32_t* indices, T* workspace, T* scratch) {
-    Group::backward(g, p, SingleLayout(n, r), indices, indices + round_up(n), workspace, scratch);
+    for_vectors<M, S>([&](int m) {
+      Group::backward(g, p, SingleLayout(n, r), indices, indices + round_up(n), workspace + 8 * m, scratch + 8 * m);
+    });
   }
 };

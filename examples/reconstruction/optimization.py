@@ -90,7 +90,7 @@ def reconstruct(target: Meshes, settings: Settings, on_step: Callable[[int, Run]
         references = torch.cat([renderer(target, cameras[[view]]) for view in range(settings.views)])
     run = Run(start_meshes(settings))
     run.frames.append((0, run.meshes))
-    views = _shuffled_views(settings.views, generator)
+    views = shuffled_views(settings.views, generator)
     stages = STAGES if settings.remesh else STAGES[:1]
     stage_of_step = {round(begin * settings.steps): (num_verts, factor) for begin, num_verts, factor in stages}
     frame_every = max(settings.steps // 40, 1)
@@ -147,7 +147,7 @@ def _step(run: Run, method: Method, renderer: Any, cameras: Any, references: tor
     run.meshes = meshes.detach()
 
 
-def _shuffled_views(num_views: int, generator: torch.Generator) -> Iterator[int]:
+def shuffled_views(num_views: int, generator: torch.Generator) -> Iterator[int]:
     """Each view once, in random order, then all again in another."""
     while True:
         yield from torch.randperm(num_views, generator=generator).tolist()
