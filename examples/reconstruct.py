@@ -20,16 +20,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 
-import torch
 from pytorch3d.io import save_obj
 from pytorch3d.structures import Meshes
 from tqdm import tqdm
 
+from command_line import device, non_negative, positive_int, seed
 from pt3d_largesteps import available_solvers
 from reconstruction.loading import TargetError, into_unit_ball, load_target
 from reconstruction.measures import measure, table
@@ -101,60 +100,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--target", type=Path, help="OBJ or PLY file; a shape made in code unless given")
     parser.add_argument("--out", type=Path, default=Path("out/reconstruct"), help="output folder (default: %(default)s)")
     parser.add_argument("--method", choices=METHODS, default=defaults.method, help="default: %(default)s")
-    parser.add_argument("--views", type=_positive_int, default=defaults.views, help="given views (default: %(default)s)")
-    parser.add_argument("--resolution", type=_positive_int, default=defaults.resolution, help="pixels (default: %(default)s)")
-    parser.add_argument("--steps", type=_positive_int, default=defaults.steps, help="default: %(default)s")
+    parser.add_argument("--views", type=positive_int, default=defaults.views, help="given views (default: %(default)s)")
+    parser.add_argument("--resolution", type=positive_int, default=defaults.resolution, help="pixels (default: %(default)s)")
+    parser.add_argument("--steps", type=positive_int, default=defaults.steps, help="default: %(default)s")
     parser.add_argument(
-        "--lambda", dest="lambda_", type=_non_negative, default=defaults.lambda_,
+        "--lambda", dest="lambda_", type=non_negative, default=defaults.lambda_,
         help="of large steps, in the first stage (default: %(default)s)",
     )  # fmt: skip
     lr_help = ", ".join(f"{DEFAULT_LR[method]} for {method}" for method in METHODS)
-    parser.add_argument("--lr", type=_non_negative, help=f"step size in mean edge lengths (default: {lr_help})")
+    parser.add_argument("--lr", type=non_negative, help=f"step size in mean edge lengths (default: {lr_help})")
     parser.add_argument(
-        "--reg", type=_non_negative, default=defaults.reg, help="weight of --method laplacian (default: %(default)s)"
+        "--reg", type=non_negative, default=defaults.reg, help="weight of --method laplacian (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=_seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
-    parser.add_argument("--device", type=_device, default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
+    parser.add_argument("--device", type=device, default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument(
         "--solver", choices=["auto", *available_solvers()], default=defaults.solver, help="default: %(default)s"
     )
     parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep the sphere's 2,562 vertices to the end")
     return parser
-
-
-def _positive_int(text: str) -> int:
-    value = int(text) if text.lstrip("+-").isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return value
-
-
-def _non_negative(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, got {text}")
-    return value
-
-
-def _seed(text: str) -> int:
-    if not (text.isdigit() and int(text) < 2**63):
-        raise argparse.ArgumentTypeError(f"expected a whole number in [0, 2^63), got {text}")
-    return int(text)
-
-
-def _device(text: str) -> str:
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise argparse.ArgumentTypeError(f"expected cpu or a CUDA device, got {text}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise argparse.ArgumentTypeError(f"expected a device of this machine, got {text}, but CUDA is not available there")
-    return text
 
 
 def _refuse(message: str, status: int = 2) -> int:

@@ -105,8 +105,10 @@ class Segments:
 def _repeats(numbers: Sequence[int]) -> int:
     """How many times some numbers follow each other to give these; as often as possible."""
     length = len(numbers)
-    periods = (period for period in range(1, length + 1) if length % period == 0)
-    return length // next(period for period in periods if numbers[period:] == numbers[:-period] or period == length)
+    for period in range(1, length):
+        if length % period == 0 and numbers[period:] == numbers[:-period]:
+            return length // period
+    return 1
 
 
 _kept_segments = lru_cache(maxsize=64)(Segments)

@@ -1,0 +1,146 @@
+"""Fits many targets: every mesh of a folder is reconstructed from pictures of it, several at a time.
+
+    python examples/fit_many.py --targets FOLDER --out FOLDER
+    python examples/fit_many.py --targets FOLDER --out FOLDER --batch 4 --memory 8
+    torchrun --nproc_per_node=2 examples/fit_many.py --targets FOLDER --out FOLDER
+
+Each target of the folder (OBJ, PLY or whatever trimesh reads) is put into the unit ball and rendered; a sphere becomes it, by
+large steps, as in reconstruct.py. Targets are taken together in ragged batches, of at most --batch and of no more than fit
+into --memory; none of them feels the others. With torchrun the batches are shared among the workers. Of each target the output
+folder gets, as soon as its batch is done,
+
+    NAME.obj      the reconstructed mesh
+    NAME.png      target and result
+    NAME.json     its measures; written last, so that what has one is complete
+
+Killed at any moment and started again it goes on with what is missing. A file that cannot be used is reported and skipped; the
+exit status is then 1, after all others are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from command_line import device, non_negative, positive_int, seed
+from fitting.batches import fits, make_batches, memory_limit
+from fitting.results import Results, table
+from fitting.workers import Workers
+from pt3d_largesteps import available_solvers
+from reconstruction.loading import TargetError, load_target
+from reconstruction.many import reconstruct_together
+from reconstruction.optimization import Settings
+
+SUFFIXES = (".obj", ".ply", ".off", ".stl", ".glb", ".gltf", ".3mf")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fits the folder; returns the exit status: 0, 1 if a target failed, 2 for what it was given, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    with Workers(options.device) as workers:
+        settings = Settings(
+            **{field.name: getattr(options, field.name) for field in fields(Settings) if hasattr(options, field.name)}
+        )
+        settings = Settings(**{**settings.__dict__, "device": workers.device})
+        try:
+            paths = sorted(path for path in options.targets.iterdir() if path.suffix.lower() in SUFFIXES)
+            if not paths:
+                raise ValueError(
+                    f"--targets: expected a folder with mesh files ({', '.join(SUFFIXES)}), got none in {options.targets}"
+                )
+            results = Results(options.out, paths, settings)
+            failed = _fit(results, settings, options, workers)
+        except OSError as error:
+            return _refuse(f"cannot read or write {error.filename} ({error.strerror})")
+        except ValueError as error:
+            return _refuse(str(error))
+        except KeyboardInterrupt:
+            return _refuse("interrupted; what was complete by then is in the output folder, start again to go on", status=130)
+        if workers.is_first:
+            print(table(results.finished()))
+            for name, reason in sorted(failed.items()):
+                print(f"skipped: {name}: {reason}", file=sys.stderr)
+        return 1 if failed else 0
+
+
+def _fit(results: Results, settings: Settings, options: argparse.Namespace, workers: Workers) -> dict[str, str]:
+    """Fits what is missing; returns why targets failed, of all workers."""
+    missing = workers.agree(results.missing())
+    failed: dict[str, str] = {}
+    size = max(1, min(options.batch, -(-len(missing) // workers.number)))
+    size = fits(size, memory_limit(options.memory, settings.device, workers.number), settings)
+    batches = make_batches(missing, size)[workers.rank :: workers.number]
+    if workers.is_first and len(missing) < len(results.paths):
+        print(f"{len(results.paths) - len(missing)} of {len(results.paths)} targets are done already")
+    every = 0.1 if sys.stderr.isatty() else 5.0  # seconds between two looks; a log file needs fewer
+    total = sum(len(batch) for batch in batches) * settings.steps
+    with tqdm(total=total, unit="step", mininterval=every, maxinterval=2 * every, disable=not workers.is_first) as progress:
+        while batches:
+            batch = batches.pop(0)
+            targets = {}
+            for name in batch:
+                try:
+                    targets[name] = load_target(results.paths[name]).to(settings.device)
+                except TargetError as error:
+                    failed[name] = str(error)
+                    progress.update(settings.steps)
+            if not targets:
+                continue
+            progress.set_description(", ".join(targets) if len(targets) < 4 else f"{len(targets)} targets")
+            before, progress_of_all = progress.n, partial(progress.update, len(targets))
+            try:
+                runs = reconstruct_together(list(targets.values()), settings, lambda *_: progress_of_all())  # noqa: B023
+            except (RuntimeError, ValueError, MemoryError) as error:  # of one of them, or of all together
+                progress.update(before - progress.n)
+                if len(targets) == 1:
+                    failed[batch[0]] = str(error).splitlines()[0] if str(error) else type(error).__name__
+                    progress.update(settings.steps)
+                else:
+                    names = list(targets)
+                    batches = make_batches(names, len(names) // 2) + batches
+                continue
+            for (name, target), run in zip(targets.items(), runs, strict=True):
+                results.write(name, target, run)
+    return workers.gather(failed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Settings()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog="See the head of this file for the output.")
+    parser.add_argument("--targets", type=_folder, required=True, help="folder of mesh files")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--batch", type=positive_int, default=8, help="targets at a time, at most (default: %(default)s)")
+    parser.add_argument("--memory", type=non_negative, help="GiB for all workers together (default: half of what is free)")
+    parser.add_argument("--views", type=positive_int, default=defaults.views, help="of each target (default: %(default)s)")
+    parser.add_argument("--resolution", type=positive_int, default=defaults.resolution, help="pixels (default: %(default)s)")
+    parser.add_argument("--steps", type=positive_int, default=defaults.steps, help="default: %(default)s")
+    parser.add_argument("--lambda", dest="lambda_", type=non_negative, default=defaults.lambda_, help="default: %(default)s")
+    parser.add_argument("--lr", type=non_negative, help="step size in mean edge lengths of each mesh (default: 1.3)")
+    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
+    parser.add_argument("--device", type=device, default=defaults.device, help="cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--solver", choices=["auto", *available_solvers()], default=defaults.solver, help="default: %(default)s"
+    )
+    parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep the sphere's 2,562 vertices to the end")
+    return parser
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a folder, got {text}")
+    return path
+
+
+def _refuse(message: str, status: int = 2) -> int:
+    print(message, file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""How many targets fit into memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from reconstruction.optimization import STAGES, Settings
+
+# Measured on a CPU and rounded up: what a step holds for each pixel that it renders, and for each vertex.
+_BYTES_PER_PIXEL = 250
+_BYTES_PER_VERTEX = 2_500
+
+
+def bytes_per_target(settings: Settings) -> int:
+    """Of the given pictures, and of a step at the finest stage."""
+    pixels = settings.resolution**2
+    num_verts = max((num_verts or 0 for _, num_verts, _ in STAGES), default=0) if settings.remesh else 2562
+    return settings.views * pixels * 16 + 4 * pixels * _BYTES_PER_PIXEL + num_verts * _BYTES_PER_VERTEX
+
+
+def memory_limit(gibibytes: float | None, device: str, num_workers: int) -> float:
+    """Bytes for each worker: its share of what was given, or of half of what is free."""
+    if gibibytes is not None:
+        return gibibytes * 2**30 / num_workers
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2  # each worker has a device
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    return (available[0] if available else 4 * 2**30) / 2 / num_workers
+
+
+def fits(size: int, limit: float, settings: Settings) -> int:
+    """How many of ``size`` targets fit into so many bytes; one at least, or nothing would be done."""
+    return max(1, min(size, int(limit / bytes_per_target(settings))))
+
+
+def make_batches(names: Sequence[str], size: int) -> list[list[str]]:
+    """In the order of the names; the same for any number of workers."""
+    return [list(names[begin : begin + size]) for begin in range(0, len(names), size)]
