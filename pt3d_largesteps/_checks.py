@@ -35,8 +35,8 @@ def check_number(name: str, value: Any, *, low: float, low_open: bool = False, h
 
 def check_finite(name: str, tensor: Tensor, hint: str = "") -> None:
     """Raises ``ValueError`` naming the first entry of ``tensor`` that is NaN or infinite."""
-    if tensor.device.type == "cpu" and math.isfinite(tensor.sum(dtype=torch.float64)):
-        return  # several times faster; a sum that is not finite may be one that overflowed
+    if tensor.device.type == "cpu" and math.isfinite(tensor.sum()):
+        return  # many times faster; a sum that is not finite may be one that overflowed
     finite = torch.isfinite(tensor)
     if not bool(finite.all()):
         index = tuple((~finite).nonzero()[0].tolist())

@@ -11,6 +11,7 @@ analysis.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -125,39 +126,37 @@ class BatchSystem:
                 raise ValueError(f"pinned: expected a mask (bool) of shape ({self.num_verts},), got {describe(pinned)}")
             if pinned.device != self._like.device:
                 raise ValueError(f"pinned: expected it on {self._like.device}, as the meshes, got {describe(pinned)}")
-        self.pinned = pinned if pinned is not None and bool(pinned.any()) else None
-        strength = self._strength()
-        for part in self._parts:
-            part.set_pinned(self.pinned)
-            part.update(strength)
+        pinned = pinned.clone() if pinned is not None and bool(pinned.any()) else None
+        self._change(lambda part: part.set_pinned(pinned), self._strength())
+        self.pinned = pinned
 
     def set_lambda(self, lambda_: float | Tensor | None = None, *, alpha: float | Tensor | None = None) -> None:
         """Another lambda or alpha. Nothing is analysed again."""
-        before = self._lambda, self._alpha
+        strength = Strength.of(lambda_, alpha, self.num_verts_per_mesh, self._like)
+        self._change(lambda part: None, strength)
         self._lambda, self._alpha = lambda_, alpha
-        try:
-            strength = self._strength()
-        except (TypeError, ValueError):
-            self._lambda, self._alpha = before
-            raise
-        for part in self._parts:
-            part.update(strength)
 
     def refactorize(self, verts: Tensor) -> None:
         """Cotangent weights of other positions (V, 3). Nothing is analysed again."""
         self._check("verts", verts)
-        strength = self._strength()
-        for part in self._parts:
-            part.set_weights(verts.detach())
+        verts = verts.detach()
+        self._change(lambda part: part.set_weights(verts), self._strength())
+
+    def _change(self, change: Callable[[GroupSystem], None], strength: Strength) -> None:
+        """Changes all groups, or none of them if one refuses."""
+        parts = [copy.copy(part) for part in self._parts]
+        for part in parts:
+            change(part)
             part.update(strength)
+        self._parts = parts
 
     def to_matrix(self) -> SystemMatrix:
         """M of the whole batch as one matrix in the packed order, without pins; for looking at it."""
         rows, cols, values = [], [], []
         for part in self._current_parts():
-            for copy, matrix in zip(part.group.rows, _repeated(part.matrix, len(part.group.rows)), strict=True):
-                rows.append(copy[matrix.row_indices])
-                cols.append(copy[matrix.col_indices])
+            for packed_rows, matrix in zip(part.group.rows, _repeated(part.matrix, len(part.group.rows)), strict=True):
+                rows.append(packed_rows[matrix.row_indices])
+                cols.append(packed_rows[matrix.col_indices])
                 values.append(matrix.values)
         if not rows:
             return SystemMatrix(torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), self._like[:, 0])

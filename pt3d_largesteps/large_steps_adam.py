@@ -58,10 +58,10 @@ class LargeStepsAdam(UniformAdam):
             shape, size = tuple(parameter.shape), sum(self._num_verts_per_mesh())
             fits = len(shape) == 2 and shape[0] == size
             fits |= len(shape) == 3 and (shape[1] == size or shape[0] * shape[1] == size)
-            if not fits:
+            if not (fits and parameter.is_contiguous()):
                 self.param_groups.pop()
                 raise ValueError(
-                    f"params: expected packed vertices ({size}, C) or frames (T, {size}, C) of the system,"
+                    f"params: expected packed vertices ({size}, C) or frames (T, {size}, C) of the system, contiguous,"
                     f" got {describe(parameter)}"
                 )
 
@@ -70,12 +70,15 @@ class LargeStepsAdam(UniformAdam):
 
     def _gradient(self, parameter: Tensor) -> Tensor:
         gradient = precondition(self._packed(parameter.grad), self.system, power=1)
-        return gradient.view(parameter.shape)
+        return gradient.contiguous().view(parameter.shape)
 
     def _add_step(self, parameter: Tensor, mean: Tensor, scales: Tensor) -> None:
         step = torch.zeros_like(mean)
-        self._segments(parameter).add_scaled_(_rows(step), _rows(mean), scales)
+        self._segments(parameter).add_scaled_(self._rows(step), self._rows(mean), scales)
         parameter.add_(solve_with(self.system, self._packed(step)).view(parameter.shape))
+
+    def _rows(self, numbers: Tensor) -> Tensor:
+        return numbers.view(-1, numbers.shape[-1])
 
     def _segments(self, parameter: Tensor) -> Segments:
         sizes = self._num_verts_per_mesh()
@@ -89,7 +92,3 @@ class LargeStepsAdam(UniformAdam):
         """As the system takes them: meshes of one size may come as (N, V_n, C)."""
         is_padded = numbers.dim() == 3 and numbers.shape[1] != sum(self._num_verts_per_mesh())
         return numbers.flatten(0, 1) if is_padded else numbers
-
-
-def _rows(numbers: Tensor) -> Tensor:
-    return numbers.view(-1, numbers.shape[-1])

@@ -141,11 +141,15 @@ class UniformAdam(torch.optim.Optimizer):
             if group["weight_decay"]:
                 segments = self._segments(parameter)
                 decay = parameter.new_full((len(segments.num_verts_per_mesh),), -group["weight_decay"]) * group["lr"]
-                segments.add_scaled_(parameter, parameter.clone(), decay)
+                segments.add_scaled_(self._rows(parameter), self._rows(parameter.clone()), decay)
             self._add_step(parameter, state["exp_avg"], self._scales(parameter, state, group))
 
     def _gradient(self, parameter: Tensor) -> Tensor:
         return parameter.grad
+
+    def _rows(self, numbers: Tensor) -> Tensor:
+        """A view with a row for each vertex."""
+        return numbers
 
     def _segments(self, parameter: Tensor) -> Segments:
         sizes = getattr(parameter, "num_verts_per_mesh", None)
@@ -167,7 +171,7 @@ class UniformAdam(torch.optim.Optimizer):
 
     def _scales(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
         """(N,), what the mean gradient of each mesh is multiplied with."""
-        largest = self._segments(parameter).maxima(state["exp_avg_sq"])
+        largest = self._segments(parameter).maxima(self._rows(state["exp_avg_sq"]))
         if group["amsgrad"]:
             largest = torch.maximum(state["max_uniform_sq"], largest, out=state["max_uniform_sq"])
         beta1, beta2 = group["betas"]

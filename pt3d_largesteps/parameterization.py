@@ -258,6 +258,7 @@ class LargeSteps(nn.Module):
     def extra_repr(self) -> str:
         system, name = self.system, "lambda_" if self.alpha is None else "alpha"
         value = getattr(self, name)
+        value = value.detach() if isinstance(value, Tensor) else value
         solver = system.solver if isinstance(system.solver, str) else getattr(system.solver, "__name__", "given")
         is_number = not isinstance(value, Tensor) or value.numel() == 1
         text = f"{float(value):g}" if is_number else f"{float(value.min()):g} to {float(value.max()):g}"

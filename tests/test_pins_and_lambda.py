@@ -297,6 +297,22 @@ class TestLambda:
                 function(**{name: value})
         torch.testing.assert_close(steps().verts_packed(), batch.verts_packed())
 
+    def test_one_that_a_group_refuses_changes_none(self):
+        batch = join_meshes_as_batch([ico_sphere(1), ico_sphere(1), grid()])
+        steps = LargeSteps(batch)
+        with pytest.raises(ValueError, match="expected a lambda whose lambda L leaves the identity visible"):
+            steps.set_lambda(torch.tensor([1.0, 2.0, 1e9]))
+        with pytest.raises(ValueError, match="expected a lambda whose lambda L leaves the identity visible"):
+            steps.set_lambda(torch.tensor([1e9, 2.0, 1.0]))
+        assert "lambda_=19" in repr(steps)
+        torch.testing.assert_close(steps.matrix.to_dense(), compute_matrix(batch).to_dense())
+
+    def test_a_mask_that_is_changed_in_place(self):
+        system, mask = BatchSystem(ragged()), torch.arange(116) < 3
+        system.set_pinned(mask)
+        mask[50] = True
+        assert int(system.pinned.sum()) == 3
+
     def test_numbers_do_not_take_the_place_of_what_is_learned(self):
         steps = LargeSteps(ico_sphere(0), lambda_=torch.nn.Parameter(torch.tensor(3.0)))
         with pytest.raises(ValueError, match="lambda_: expected numbers for numbers"):

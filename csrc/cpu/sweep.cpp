@@ -126,6 +126,14 @@ struct PositionMover {
   }
 };
 
+// Vertices come in no order that a processor would foresee: it is told of those to come.
+constexpr int32_t kAhead = 12;  // rows
+
+template <int kForWriting, typename Given>
+void prefetch(const Given* numbers, const Columns<Given>& columns) {
+  for (int member = 0; member < columns.members; ++member, numbers += columns.pitch) __builtin_prefetch(numbers, kForWriting);
+}
+
 template <typename T, typename Given>
 bool Sweep<T, Given>::load_members(int32_t begin, int32_t end) const {
   const int32_t* const old_from_new = index_[kOldFromNew];
@@ -136,6 +144,7 @@ bool Sweep<T, Given>::load_members(int32_t begin, int32_t end) const {
   for (int32_t row = begin; row < end; ++row, to += stride_) {
     const int32_t vertex = old_from_new[row];
     const Given* const from = columns_.rhs + vertex * int64_t{3};
+    if (row + kAhead < end) prefetch<0>(columns_.rhs + old_from_new[row + kAhead] * int64_t{3}, columns_);
     mover.template move<4>(to, 3, from, columns_.pitch, before_last);
     const Given* const one = from + before_last * columns_.pitch;
     if (vertex == last) {  // there may be nothing to read behind it
@@ -155,6 +164,7 @@ bool Sweep<T, Given>::store_members(int32_t begin, int32_t end) const {
   const T* from = workspace_ + int64_t{begin} * stride_;
   PositionMover<Given, T> mover;
   for (int32_t row = begin; row < end; ++row, from += stride_) {
+    if (row + kAhead < end) prefetch<1>(columns_.x + old_from_new[row + kAhead] * int64_t{3}, columns_);
     mover.template move<3>(columns_.x + old_from_new[row] * int64_t{3}, columns_.pitch, from, 3, columns_.members);
   }
   return mover.is_finite();
