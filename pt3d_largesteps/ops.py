@@ -99,7 +99,7 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
         if transformed:
             return _Solve.apply(values, factor, index, rhs, direction)
         if torch.is_grad_enabled() and (rhs.requires_grad or values.requires_grad or factor.requires_grad):
-            return _ops.solve(values, factor, index, rhs, direction)
+            return _EagerSolve.apply(values, factor, index, rhs, direction)
         return _solve_detached(values, factor, index, rhs, direction)
     except RuntimeError as error:
         if "rhs: expected" not in str(error):
@@ -190,6 +190,20 @@ def _(info, in_dims, values, factor, index, rhs, direction):
         values, factor = (tensor[:, None].expand(*rhs.shape[:2], tensor.shape[1]) for tensor in (values, factor))
     values, factor = (tensor.reshape(-1, tensor.shape[-1]).contiguous() for tensor in (values, factor))
     return _ops.solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction).view(rhs.shape), 0
+
+
+class _EagerSolve(torch.autograd.Function):
+    """The same where nothing is traced or transformed: what ``register_autograd`` costs is as much as a small solve."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int) -> Tensor:
+        solution = _solve_detached(values, factor, index, rhs, direction)
+        _setup_context(ctx, (values, factor, index, rhs, direction), solution)
+        return solution
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return _backward(ctx, gradient)
 
 
 class _Solve(torch.autograd.Function):

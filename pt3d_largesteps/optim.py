@@ -13,6 +13,7 @@ a batch of meshes (PackedParameter): there each mesh has a maximum of its own, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -175,13 +176,16 @@ class UniformAdam(torch.optim.Optimizer):
         if group["amsgrad"]:
             largest = torch.maximum(state["max_uniform_sq"], largest, out=state["max_uniform_sq"])
         beta1, beta2 = group["betas"]
-        # Powers in double precision: 1 - 0.999 has few digits in single.
-        step = state["step"].double()
+        # In double precision: 1 - 0.999 has few digits in single.
+        step, lr, largest = state["step"].double(), group["lr"], largest.double()
         if not group["capturable"] and not torch.compiler.is_compiling():
             step = step.item()  # on the CPU
+            if largest.numel() == 1 and largest.is_cpu and not isinstance(lr, Tensor):  # numbers cost less than tensors
+                divisor = math.sqrt(largest.item() / (1 - beta2**step)) + group["eps"]
+                return parameter.new_tensor([-lr / (1 - beta1**step) / (divisor if divisor > 0 else 1)])
         divisor = (largest / (1 - beta2**step)).sqrt() + group["eps"]
         divisor = torch.where(divisor > 0, divisor, 1)  # no gradient yet, and no eps: stay, do not divide zero by zero
-        return (-group["lr"] / (1 - beta1**step) / divisor).to(parameter.dtype)
+        return (-lr / (1 - beta1**step) / divisor).to(parameter.dtype)
 
 
 def _check_gradient(gradient: Tensor) -> None:
