@@ -21,10 +21,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from pytorch3d.structures import Meshes
 from tqdm import tqdm
 
 from command_line import device, non_negative, positive_int, seed
@@ -43,10 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Fits the folder; returns the exit status: 0, 1 if a target failed, 2 for what it was given, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     with Workers(options.device) as workers:
-        settings = Settings(
-            **{field.name: getattr(options, field.name) for field in fields(Settings) if hasattr(options, field.name)}
-        )
-        settings = Settings(**{**settings.__dict__, "device": workers.device})
+        given = {field.name: getattr(options, field.name) for field in fields(Settings) if hasattr(options, field.name)}
+        settings = Settings(**{**given, "device": workers.device})
         try:
             paths = sorted(path for path in options.targets.iterdir() if path.suffix.lower() in SUFFIXES)
             if not paths:
@@ -81,9 +82,8 @@ def _fit(results: Results, settings: Settings, options: argparse.Namespace, work
     total = sum(len(batch) for batch in batches) * settings.steps
     with tqdm(total=total, unit="step", mininterval=every, maxinterval=2 * every, disable=not workers.is_first) as progress:
         while batches:
-            batch = batches.pop(0)
             targets = {}
-            for name in batch:
+            for name in batches.pop(0):
                 try:
                     targets[name] = load_target(results.paths[name]).to(settings.device)
                 except TargetError as error:
@@ -92,21 +92,24 @@ def _fit(results: Results, settings: Settings, options: argparse.Namespace, work
             if not targets:
                 continue
             progress.set_description(", ".join(targets) if len(targets) < 4 else f"{len(targets)} targets")
-            before, progress_of_all = progress.n, partial(progress.update, len(targets))
+            before = progress.n
             try:
-                runs = reconstruct_together(list(targets.values()), settings, lambda *_: progress_of_all())  # noqa: B023
+                _fit_batch(targets, results, settings, partial(progress.update, len(targets)))
             except (RuntimeError, ValueError, MemoryError) as error:  # of one of them, or of all together
                 progress.update(before - progress.n)
-                if len(targets) == 1:
-                    failed[batch[0]] = str(error).splitlines()[0] if str(error) else type(error).__name__
-                    progress.update(settings.steps)
-                else:
-                    names = list(targets)
+                names = list(targets)
+                if len(names) > 1:
                     batches = make_batches(names, len(names) // 2) + batches
-                continue
-            for (name, target), run in zip(targets.items(), runs, strict=True):
-                results.write(name, target, run)
+                    continue
+                failed[names[0]] = str(error).splitlines()[0] if str(error) else type(error).__name__
+                progress.update(settings.steps)
     return workers.gather(failed)
+
+
+def _fit_batch(targets: dict[str, Meshes], results: Results, settings: Settings, on_step: Callable[[], Any]) -> None:
+    runs = reconstruct_together(list(targets.values()), settings, lambda *_: on_step())
+    for (name, target), run in zip(targets.items(), runs, strict=True):
+        results.write(name, target, run)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -93,9 +93,16 @@ def test_what_fails_together_is_tried_apart(targets, tmp_path, monkeypatch, caps
         return original(shapes, settings, on_step)
 
     monkeypatch.setattr(fit_many, "reconstruct_together", fails_with_the_flat_one)
-    assert fit_many.main(["--targets", str(targets), "--out", str(tmp_path), *SMALL]) == 1
-    assert "skipped: flat: remeshing: no luck" in capsys.readouterr().err
-    assert {"round.json", "tall.json"} <= names(tmp_path)
+    folder = tmp_path / "targets"
+    folder.mkdir()
+    for path in targets.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "a_bad_one.obj").write_text("v 0 0 0\n")
+    assert fit_many.main(["--targets", str(folder), "--out", str(tmp_path / "out"), *SMALL, "--batch", "2"]) == 1
+    printed = capsys.readouterr().err
+    assert "skipped: flat: remeshing: no luck" in printed
+    assert "skipped: a_bad_one: target: expected a surface" in printed
+    assert {"round.json", "tall.json"} <= names(tmp_path / "out")
 
 
 def test_killed_and_started_again(targets, tmp_path):

@@ -66,7 +66,8 @@ class Results:
 
     def missing(self) -> list[str]:
         """The names of the targets that are not."""
-        return [name for name in self.paths if name not in self._read()]
+        finished = self._read()
+        return [name for name in self.paths if name not in finished]
 
     def write(self, name: str, target: Meshes, run: Run) -> None:
         """Mesh and picture first; the measures make it a result."""
