@@ -126,21 +126,24 @@ class CholeskyFactor:
         return self if dtype == self.dtype else factorize(self.symbolic, self.matrix_values.to(dtype))
 
     def _check_rhs(self, name: str, rhs: Tensor) -> None:
-        size, batch = self.symbolic.num_verts, tuple(self.values.shape[:-1])
-        shape = tuple(rhs.shape) if isinstance(rhs, Tensor) else ()
-        if batch:
-            fits, expected = len(shape) == 3 and shape[:2] == (*batch, size), f"({batch[0]}, {size}, k)"
+        size = self.symbolic.num_verts
+        dim = rhs.dim() if isinstance(rhs, Tensor) else 0
+        if self.values.dim() == 2:
+            fits = dim == 3 and tuple(rhs.shape[:2]) == (len(self.values), size)
         else:
-            fits = len(shape) in (1, 2, 3) and shape[-2 if len(shape) == 3 else 0] == size
-            expected = f"({size},), ({size}, k) or (B, {size}, k)"
+            fits = dim in (1, 2, 3) and rhs.size(-2 if dim == 3 else 0) == size
         if not fits:
-            raise ValueError(f"{name}: expected a tensor of shape {expected}, got {describe(rhs)}")
+            raise ValueError(f"{name}: expected a tensor of shape {self._shapes()}, got {describe(rhs)}")
         if rhs.dtype != self.matrix_values.dtype:
             raise TypeError(f"{name}: expected {self.dtype}, the dtype of the matrix, got {describe(rhs)}")
         if rhs.layout != torch.strided:
             raise TypeError(f"{name}: expected a dense tensor, got one of layout {rhs.layout}")
         if rhs.device != self.values.device:
             raise ValueError(f"{name}: expected it on {self.values.device}, as the factor, got {describe(rhs)}")
+
+    def _shapes(self) -> str:
+        size = self.symbolic.num_verts
+        return f"({size},), ({size}, k) or (B, {size}, k)" if self.values.dim() == 1 else f"({len(self.values)}, {size}, k)"
 
     def __repr__(self) -> str:
         symbolic = self.symbolic
