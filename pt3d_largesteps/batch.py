@@ -76,7 +76,7 @@ class BatchSystem:
         self.solver = solver
         self.pinned: Tensor | None = None
         self._lambda, self._alpha = lambda_, alpha
-        self._like = verts[:0]
+        self._like = verts.new_zeros(0, 3)
         strength = self._strength()
         if isinstance(laplacian, str):
             groups = find_groups(meshes, join=is_direct(solver, verts.device))
@@ -159,7 +159,8 @@ class BatchSystem:
                 cols.append(packed_rows[matrix.col_indices])
                 values.append(matrix.values)
         if not rows:
-            return SystemMatrix(torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), self._like[:, 0])
+            crow_indices = torch.zeros(1, dtype=torch.int64, device=self.device)
+            return SystemMatrix(crow_indices, crow_indices[:0], self._like[:, 0])
         rows, cols, values = torch.cat(rows), torch.cat(cols), torch.cat(values)
         order = torch.argsort(rows * self.num_verts + cols)
         crow_indices = torch.bincount(rows, minlength=self.num_verts).cumsum(0)

@@ -86,10 +86,11 @@ class UniformAdam(torch.optim.Optimizer):
             if not isinstance(options[name], bool) and not (name == "foreach" and options[name] is None):
                 raise TypeError(f"{name}: expected True or False, got {options[name]!r}")
         super().add_param_group(param_group)
-        sizes = {len(self._segments(parameter).num_verts_per_mesh) for parameter in self.param_groups[-1]["params"]}
-        if per_mesh and sizes != {len(lr)}:
-            self.param_groups.pop()
-            raise ValueError(f"lr: expected one for each mesh of each parameter, {sorted(sizes)}, got {len(lr)}")
+        if per_mesh:
+            sizes = {len(self._segments(parameter).num_verts_per_mesh) for parameter in self.param_groups[-1]["params"]}
+            if sizes != {len(lr)}:
+                self.param_groups.pop()
+                raise ValueError(f"lr: expected one for each mesh of each parameter, {sorted(sizes)}, got {len(lr)}")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

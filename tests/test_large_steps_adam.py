@@ -105,7 +105,7 @@ def test_copies_go_on(through):
 def test_what_does_not_fit():
     with pytest.raises(TypeError, match="system: expected a BatchSystem or a SystemMatrix, got list"):
         LargeStepsAdam([torch.zeros(3, 3)], [])
-    for wrong in (torch.zeros(157, 3), torch.zeros(158), torch.zeros(2, 157, 3), torch.zeros(1, 2, 158, 3)):
+    for wrong in (torch.zeros(157, 3), torch.zeros(158), torch.zeros(2, 157, 3), torch.zeros(1, 2, 158, 3), torch.zeros(())):
         with pytest.raises(ValueError, match=r"params: expected packed vertices \(158, C\) or frames \(T, 158, C\)"):
             LargeStepsAdam([wrong.requires_grad_()], BatchSystem(BATCH))
     with pytest.raises(ValueError, match="lr: expected a finite number"):

@@ -98,6 +98,18 @@ class TestPins:
             steps.set_verts(shape)
             shape = steps().verts_packed().detach()
 
+    def test_a_mesh_that_is_pinned_as_a_whole(self):
+        batch = join_meshes_as_batch([ico_sphere(1), ico_sphere(2)])
+        steps = LargeSteps(batch, pinned=[torch.ones(42, dtype=torch.bool), torch.tensor([0])])
+        optimizer = UniformAdam(steps.parameters(), lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            (steps().verts_packed() ** 2).sum().backward()
+            optimizer.step()
+        moved = (steps().verts_packed() - batch.verts_packed()).detach().abs().amax(1)
+        assert (moved[:43] == 0).all()
+        assert (moved[43:] > 0).all()
+
     def test_the_same_pins_on_one_topology_share_a_factor(self):
         twins = join_meshes_as_batch([ico_sphere(1)] * 3)
         assert "one factor" in repr(LargeSteps(twins, pinned=[torch.tensor([3])] * 3))
