@@ -1,11 +1,37 @@
-"""Types of arguments that the examples share; what is refused is named."""
+"""Options that the examples share, and their types; what is refused is named."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 
 import torch
+
+from pt3d_largesteps import available_solvers
+from reconstruction.optimization import Settings
+
+
+def add_settings(parser: argparse.ArgumentParser, default_lr: str) -> None:
+    """The options that every reconstruction has, with the names of ``Settings``."""
+    defaults = Settings()
+    parser.add_argument("--views", type=positive_int, default=defaults.views, help="of a target (default: %(default)s)")
+    parser.add_argument("--resolution", type=positive_int, default=defaults.resolution, help="pixels (default: %(default)s)")
+    parser.add_argument("--steps", type=positive_int, default=defaults.steps, help="default: %(default)s")
+    lambda_help = "of large steps, in the first stage (default: %(default)s)"
+    parser.add_argument("--lambda", dest="lambda_", type=non_negative, default=defaults.lambda_, help=lambda_help)
+    parser.add_argument("--lr", type=non_negative, help=f"step size in mean edge lengths (default: {default_lr})")
+    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
+    parser.add_argument("--device", type=device, default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
+    solvers = ["auto", *available_solvers()]
+    parser.add_argument("--solver", choices=solvers, default=defaults.solver, help="default: %(default)s")
+    parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep the sphere's 2,562 vertices to the end")
+
+
+def refuse(message: str, status: int = 2) -> int:
+    """Says why there is no result; returns the exit status."""
+    print(message, file=sys.stderr)
+    return status
 
 
 def positive_int(text: str) -> int:

@@ -30,11 +30,10 @@ from typing import Any
 from pytorch3d.structures import Meshes
 from tqdm import tqdm
 
-from command_line import device, non_negative, positive_int, seed
+from command_line import add_settings, non_negative, positive_int, refuse
 from fitting.batches import fits, make_batches, memory_limit
 from fitting.results import Results, table
 from fitting.workers import Workers
-from pt3d_largesteps import available_solvers
 from reconstruction.loading import TargetError, load_target
 from reconstruction.many import reconstruct_together
 from reconstruction.optimization import Settings
@@ -57,11 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
             results = Results(options.out, paths, settings)
             failed = _fit(results, settings, options, workers)
         except OSError as error:
-            return _refuse(f"cannot read or write {error.filename} ({error.strerror})")
+            return refuse(f"cannot read or write {error.filename} ({error.strerror})")
         except ValueError as error:
-            return _refuse(str(error))
+            return refuse(str(error))
         except KeyboardInterrupt:
-            return _refuse("interrupted; what was complete by then is in the output folder, start again to go on", status=130)
+            return refuse("interrupted; what was complete by then is in the output folder, start again to go on", status=130)
         if workers.is_first:
             print(table(results.finished()))
             for name, reason in sorted(failed.items()):
@@ -113,23 +112,12 @@ def _fit_batch(targets: dict[str, Meshes], results: Results, settings: Settings,
 
 
 def _parser() -> argparse.ArgumentParser:
-    defaults = Settings()
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog="See the head of this file for the output.")
     parser.add_argument("--targets", type=_folder, required=True, help="folder of mesh files")
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--batch", type=positive_int, default=8, help="targets at a time, at most (default: %(default)s)")
     parser.add_argument("--memory", type=non_negative, help="GiB for all workers together (default: half of what is free)")
-    parser.add_argument("--views", type=positive_int, default=defaults.views, help="of each target (default: %(default)s)")
-    parser.add_argument("--resolution", type=positive_int, default=defaults.resolution, help="pixels (default: %(default)s)")
-    parser.add_argument("--steps", type=positive_int, default=defaults.steps, help="default: %(default)s")
-    parser.add_argument("--lambda", dest="lambda_", type=non_negative, default=defaults.lambda_, help="default: %(default)s")
-    parser.add_argument("--lr", type=non_negative, help="step size in mean edge lengths of each mesh (default: 1.3)")
-    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
-    parser.add_argument("--device", type=device, default=defaults.device, help="cpu or cuda (default: %(default)s)")
-    parser.add_argument(
-        "--solver", choices=["auto", *available_solvers()], default=defaults.solver, help="default: %(default)s"
-    )
-    parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep the sphere's 2,562 vertices to the end")
+    add_settings(parser, "1.3, of each mesh")
     return parser
 
 
@@ -138,11 +126,6 @@ def _folder(text: str) -> Path:
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"expected a folder, got {text}")
     return path
-
-
-def _refuse(message: str, status: int = 2) -> int:
-    print(message, file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

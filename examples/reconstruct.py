@@ -28,8 +28,7 @@ from pytorch3d.io import save_obj
 from pytorch3d.structures import Meshes
 from tqdm import tqdm
 
-from command_line import device, non_negative, positive_int, seed
-from pt3d_largesteps import available_solvers
+from command_line import add_settings, non_negative, refuse
 from reconstruction.loading import TargetError, into_unit_ball, load_target
 from reconstruction.measures import measure, table
 from reconstruction.methods import DEFAULT_LR, METHODS
@@ -50,13 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
         run = _reconstruct(target, settings)
         _write(run, target, name, settings, options)
     except TargetError as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     except OSError as error:
-        return _refuse(f"cannot read or write {error.filename} ({error.strerror})")
+        return refuse(f"cannot read or write {error.filename} ({error.strerror})")
     except ValueError as error:  # a setting that only shows itself at work, such as a lambda too large for float32
-        return _refuse(str(error))
+        return refuse(str(error))
     except KeyboardInterrupt:
-        return _refuse("interrupted; what was complete by then is in the output folder", status=130)
+        return refuse("interrupted; what was complete by then is in the output folder", status=130)
     return 130 if run.interrupted else 0
 
 
@@ -100,30 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--target", type=Path, help="OBJ or PLY file; a shape made in code unless given")
     parser.add_argument("--out", type=Path, default=Path("out/reconstruct"), help="output folder (default: %(default)s)")
     parser.add_argument("--method", choices=METHODS, default=defaults.method, help="default: %(default)s")
-    parser.add_argument("--views", type=positive_int, default=defaults.views, help="given views (default: %(default)s)")
-    parser.add_argument("--resolution", type=positive_int, default=defaults.resolution, help="pixels (default: %(default)s)")
-    parser.add_argument("--steps", type=positive_int, default=defaults.steps, help="default: %(default)s")
-    parser.add_argument(
-        "--lambda", dest="lambda_", type=non_negative, default=defaults.lambda_,
-        help="of large steps, in the first stage (default: %(default)s)",
-    )  # fmt: skip
-    lr_help = ", ".join(f"{DEFAULT_LR[method]} for {method}" for method in METHODS)
-    parser.add_argument("--lr", type=non_negative, help=f"step size in mean edge lengths (default: {lr_help})")
+    add_settings(parser, ", ".join(f"{DEFAULT_LR[method]} for {method}" for method in METHODS))
     parser.add_argument(
         "--reg", type=non_negative, default=defaults.reg, help="weight of --method laplacian (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
-    parser.add_argument("--device", type=device, default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument(
-        "--solver", choices=["auto", *available_solvers()], default=defaults.solver, help="default: %(default)s"
-    )
-    parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep the sphere's 2,562 vertices to the end")
     return parser
-
-
-def _refuse(message: str, status: int = 2) -> int:
-    print(message, file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":
