@@ -15,7 +15,7 @@ TORCH := torch==2.11.0
 PYTORCH3D := easypytorch3d==0.7.9.post1
 # What compiles the extension; torch 2.11 wants setuptools below 82.
 BUILD := 'setuptools>=77,<82' ninja
-SOURCES := $(wildcard csrc/core/* csrc/cpu/* csrc/bindings/*)
+SOURCES := $(wildcard csrc/core/* csrc/cpu/* csrc/cuda/* csrc/bindings/*)
 
 .PHONY: demo test test-all lint format setup clean
 

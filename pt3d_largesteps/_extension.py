@@ -1,4 +1,5 @@
-"""Finds the compiled operators; where they are not built, the package goes on without them, and says so once."""
+"""Finds the compiled operators: ``_C`` for the CPU, ``_cuda`` for CUDA. Where they are not built, the package goes on without
+them, and says so once."""
 
 from __future__ import annotations
 
@@ -11,16 +12,17 @@ import torch
 HOW_TO_BUILD = (
     'from a clone, with torch 2.11 or newer and a C++ compiler: pip install --no-build-isolation "setuptools>=77,<82" ninja .'
 )
+HOW_TO_BUILD_CUDA = f"with nvcc of torch's CUDA version, {HOW_TO_BUILD}"
 _NO_EXTENSION = "PT3D_LARGESTEPS_NO_EXTENSION"  # set to 1, the package behaves as if nothing were compiled
 
 _warned = False
 
 
-def _load() -> str | None:
-    """Registers the operators; returns why not, or None."""
+def _load(name: str) -> str | None:
+    """Registers the operators of one library; returns why not, or None."""
     if os.environ.get(_NO_EXTENSION, "0") == "1":
         return f"{_NO_EXTENSION}=1"
-    library = next((path for path in sorted(Path(__file__).parent.glob("_C*")) if path.suffix in (".so", ".pyd")), None)
+    library = next((path for path in sorted(Path(__file__).parent.glob(f"{name}.*")) if path.suffix in (".so", ".pyd")), None)
     if library is None:
         return "it was not built"
     try:
@@ -30,12 +32,18 @@ def _load() -> str | None:
     return None
 
 
-WHY_NOT = _load()
+WHY_NOT = _load("_C")
+WHY_NO_CUDA = _load("_cuda") if torch.version.cuda is not None else "this torch is built without CUDA"
 
 
 def is_compiled() -> bool:
-    """Whether the compiled operators are here."""
+    """Whether the compiled operators for the CPU are here."""
     return WHY_NOT is None
+
+
+def has_cuda() -> bool:
+    """Whether those for CUDA are here; they need the analysis of those for the CPU."""
+    return WHY_NOT is None and WHY_NO_CUDA is None
 
 
 def warn_not_compiled() -> None:

@@ -1,12 +1,14 @@
 """The operators of the sparse Cholesky factorisation, ``torch.ops.pt3d_largesteps``, and all that torch wants of them.
 
-    analyze(crow_indices, col_indices, positions, leaf_size) -> index        the structure, one int32 buffer
-    count_entries(index) -> count                                             of L, without the zeros in dense blocks
-    factorize(values, index, store_double) -> (factor, breakdown)             the numbers
-    solve(values, factor, index, rhs, direction) -> x                         M x = rhs
-    solve_detached(values, factor, index, rhs, direction) -> x                the same, without derivatives
+    analyze(crow_indices, col_indices, positions, leaf_size, by_levels) -> index   the structure, one int32 buffer
+    count_entries(index) -> count                                                  of L, without the zeros in dense blocks
+    factorize(values, index, store_double) -> (factor, breakdown)                  the numbers
+    solve(values, factor, index, rhs, direction) -> x                              M x = rhs
+    solve_detached(values, factor, index, rhs, direction) -> x                     the same, without derivatives
 
-They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``. ``solve`` is differentiable in ``rhs`` and in
+They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``. On CUDA there are ``factorize_levels``,
+``solve_levels`` and ``solve_levels_detached``, for an index that was made with ``by_levels``. They have one argument more, the
+plan: those numbers of the index that launch kernels, in a list of Python's, since nobody waits for a GPU to read them. ``solve`` is differentiable in ``rhs`` and in
 the matrix's ``values``: with M symmetric and an upstream gradient g of x = M^-1 b,
 
     dL/db = M^-1 g =: y,        dL/dM_ij = -y_i . x_j on the pattern of M,
@@ -17,6 +19,7 @@ and the backward pass calls the operator itself, so that every further derivativ
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import torch
 import torch.autograd.forward_ad
@@ -31,7 +34,7 @@ NAMESPACE = "pt3d_largesteps"
 
 if not is_compiled():
     _library = torch.library.Library(NAMESPACE, "FRAGMENT")
-    _library.define("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size) -> Tensor")
+    _library.define("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size, bool by_levels) -> Tensor")
     _library.define("count_entries(Tensor index) -> Tensor")
     _library.define("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)")
     _library.define("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor")
@@ -46,14 +49,21 @@ _ops = torch.ops.pt3d_largesteps
 # Looked up once, and without an autograd formula to go through: both would show in what a small solve costs.
 _solve_detached = _ops.solve_detached.default
 
+Plan = Sequence[int]  # empty on the CPU
 
-def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None, leaf_size: int) -> Tensor:
+
+def analyze(
+    crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None, leaf_size: int, by_levels: bool = False
+) -> Tensor:
     """The index buffer (int32) of a symmetric pattern with a full diagonal.
 
     Args:
         crow_indices, col_indices: (V + 1,) and (nnz,) int64, columns increasing in each row.
         positions: (V, 3) float64, finite, or None: what nested dissection cuts by, if given.
         leaf_size: parts of at most so many vertices are not cut any more.
+        by_levels: for the operators of CUDA, to whose device the index is to be moved.
+
+    All of it lies on the CPU.
 
     Raises:
         ValueError: a pattern that is not symmetric, not sorted, without a full diagonal, or too large for int32.
@@ -61,7 +71,7 @@ def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None,
     if not is_compiled():
         warn_not_compiled()
     try:
-        return _ops.analyze(crow_indices, col_indices, positions, leaf_size)
+        return _ops.analyze(crow_indices, col_indices, positions, leaf_size, by_levels)
     except RuntimeError as error:
         raise _as_value_error(error) from None
 
@@ -71,16 +81,18 @@ def count_entries(index: Tensor) -> int:
     return int(_ops.count_entries(index))
 
 
-def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor, Tensor]:
+def factorize(values: Tensor, index: Tensor, store_double: bool, plan: Plan = ()) -> tuple[Tensor, Tensor]:
     """The factor, and (3,) float64: the vertex that breaks down, its pivot, its diagonal entry.
 
     The vertex is -1 where there is none, -2 where there is none but a number of the factor is not finite as it is stored.
     Of values (B, nnz), B matrices of one pattern, the factors (B, size) and (B, 3).
     """
+    if plan:
+        return _ops.factorize_levels(values, index, store_double, plan)
     return _ops.factorize(values, index, store_double)
 
 
-def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int = 0) -> Tensor:
+def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int = 0, plan: Plan = ()) -> Tensor:
     """x (V, k) with M x = rhs (V, k); ``direction`` counts the backward passes, for error messages.
 
     rhs and x may also be (B, V, k), where one matrix serves them all or values (B, nnz) and factor (B, size) hold one for
@@ -89,18 +101,19 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
     Differentiable in reverse and in forward mode, also under the transforms of ``torch.func``.
 
     Raises:
-        ValueError: a number of rhs that is NaN or infinite, or a solution that the dtype cannot hold.
+        ValueError: on the CPU, a number of rhs that is NaN or infinite, or a solution that the dtype cannot hold. On CUDA
+            these are not looked for, since that would wait for the device.
     """
     transformed = False
     try:
         if torch.compiler.is_compiling():
-            return _ops.solve(values, factor, index, rhs, direction)
+            return _solve(values, factor, index, rhs, direction, plan)
         transformed = _is_transformed()
         if transformed:
-            return _Solve.apply(values, factor, index, rhs, direction)
+            return _Solve.apply(values, factor, index, rhs, direction, plan)
         if torch.is_grad_enabled() and (rhs.requires_grad or values.requires_grad or factor.requires_grad):
-            return _EagerSolve.apply(values, factor, index, rhs, direction)
-        return _solve_detached(values, factor, index, rhs, direction)
+            return _EagerSolve.apply(values, factor, index, rhs, direction, plan)
+        return _solve_without_derivatives(values, factor, index, rhs, direction, plan)
     except RuntimeError as error:
         if "rhs: expected" not in str(error):
             raise
@@ -108,6 +121,20 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
         if not transformed:  # the operator knows that there is such a number; which, is looked for only now
             check_finite(name, rhs.detach())
         raise ValueError(str(_as_value_error(error)).replace("rhs", name, 1)) from None
+
+
+def _solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan) -> Tensor:
+    if plan:
+        return _ops.solve_levels(values, factor, index, rhs, direction, plan)
+    return _ops.solve(values, factor, index, rhs, direction)
+
+
+def _solve_without_derivatives(
+    values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan
+) -> Tensor:
+    if plan:
+        return _ops.solve_levels_detached(values, factor, index, rhs, direction, plan)
+    return _solve_detached(values, factor, index, rhs, direction)
 
 
 def entries(values: Tensor, index: Tensor) -> Tensor:
@@ -124,43 +151,39 @@ def _is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
-@torch.library.register_fake(f"{NAMESPACE}::analyze")
-def _(crow_indices, col_indices, positions, leaf_size):
+def _fake_analyze(crow_indices, col_indices, positions, leaf_size, by_levels):
     size = torch.library.get_ctx().new_dynamic_size(min=HEADER_SIZE)
     return crow_indices.new_empty(size, dtype=torch.int32)
 
 
-@torch.library.register_fake(f"{NAMESPACE}::count_entries")
-def _(index):
+def _fake_count_entries(index):
     return index.new_empty((), dtype=torch.int64)
 
 
-@torch.library.register_fake(f"{NAMESPACE}::factorize")
-def _(values, index, store_double):
+def _fake_factorize(values, index, store_double, plan=()):
     size = torch.library.get_ctx().new_dynamic_size()
     factor = values.new_empty((*values.shape[:-1], size), dtype=torch.float64 if store_double else values.dtype)
     return factor, values.new_empty((*values.shape[:-1], 3), dtype=torch.float64)
 
 
-@torch.library.register_fake(f"{NAMESPACE}::solve_detached")
-@torch.library.register_fake(f"{NAMESPACE}::solve")
-def _(values, factor, index, rhs, direction):
+def _fake_solve(values, factor, index, rhs, direction, plan=()):
     if not values.device == factor.device == index.device == rhs.device:
         raise ValueError(f"rhs: expected it on the device of the factor, {factor.device}, got it on {rhs.device}")
     return rhs.new_empty(rhs.shape)
 
 
 def _setup_context(ctx, inputs, output) -> None:
-    values, factor, index, _, direction = inputs
+    values, factor, index, _, direction, *plan = inputs
     if factor.requires_grad:
         raise ValueError("factor: expected no gradient; a matrix is differentiated through its values")
     ctx.save_for_backward(values, factor, index, output)
-    ctx.direction = direction
+    ctx.direction, ctx.num_inputs = direction, len(inputs)
+    ctx.plan = plan[0] if plan else ()
 
 
 def _backward(ctx, gradient: Tensor):
     values, factor, index, solution = ctx.saved_tensors
-    rhs_gradient = solve(values, factor, index, gradient, ctx.direction + 1)
+    rhs_gradient = solve(values, factor, index, gradient, ctx.direction + 1, ctx.plan)
     values_gradient = None
     if ctx.needs_input_grad[0]:
         pattern = entries(values, index)
@@ -168,20 +191,16 @@ def _backward(ctx, gradient: Tensor):
         values_gradient = -products.sum(-1)
         if values_gradient.dim() > values.dim():  # one matrix for a batch of right-hand sides
             values_gradient = values_gradient.sum(0)
-    return values_gradient, None, None, rhs_gradient, None
+    return values_gradient, None, None, rhs_gradient, *(None,) * (ctx.num_inputs - 4)
 
 
-torch.library.register_autograd(f"{NAMESPACE}::solve", _backward, setup_context=_setup_context)
-
-
-@torch.library.register_vmap(f"{NAMESPACE}::solve")
-def _(info, in_dims, values, factor, index, rhs, direction):
-    values_dim, factor_dim, index_dim, rhs_dim, _ = in_dims
+def _vmap(info, in_dims, values, factor, index, rhs, direction, plan=()):
+    values_dim, factor_dim, index_dim, rhs_dim = in_dims[:4]
     if index_dim is not None or (values_dim is None) != (factor_dim is None):
         raise ValueError("vmap: expected one pattern for the whole batch, and a factor for each of the values")
     rhs = rhs.expand(info.batch_size, *rhs.shape) if rhs_dim is None else rhs.movedim(rhs_dim, 0)
     if values_dim is None and factor.dim() == 1:
-        return _ops.solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction).view(rhs.shape), 0
+        return _solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction, plan).view(rhs.shape), 0
     if values_dim is None:  # a batch of matrices already, the same for all
         values, factor = (tensor.expand(info.batch_size, *tensor.shape) for tensor in (values, factor))
     else:
@@ -189,16 +208,26 @@ def _(info, in_dims, values, factor, index, rhs, direction):
     if factor.dim() == 2 and rhs.dim() == 4:  # one matrix for each batch of right-hand sides
         values, factor = (tensor[:, None].expand(*rhs.shape[:2], tensor.shape[1]) for tensor in (values, factor))
     values, factor = (tensor.reshape(-1, tensor.shape[-1]).contiguous() for tensor in (values, factor))
-    return _ops.solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction).view(rhs.shape), 0
+    return _solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction, plan).view(rhs.shape), 0
+
+
+torch.library.register_fake(f"{NAMESPACE}::analyze")(_fake_analyze)
+torch.library.register_fake(f"{NAMESPACE}::count_entries")(_fake_count_entries)
+for _suffix in ("", "_levels") if is_compiled() else ("",):
+    torch.library.register_fake(f"{NAMESPACE}::factorize{_suffix}")(_fake_factorize)
+    torch.library.register_fake(f"{NAMESPACE}::solve{_suffix}")(_fake_solve)
+    torch.library.register_fake(f"{NAMESPACE}::solve{_suffix}_detached")(_fake_solve)
+    torch.library.register_autograd(f"{NAMESPACE}::solve{_suffix}", _backward, setup_context=_setup_context)
+    torch.library.register_vmap(f"{NAMESPACE}::solve{_suffix}")(_vmap)
 
 
 class _EagerSolve(torch.autograd.Function):
     """The same where nothing is traced or transformed: what ``register_autograd`` costs is as much as a small solve."""
 
     @staticmethod
-    def forward(ctx, values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int) -> Tensor:
-        solution = _solve_detached(values, factor, index, rhs, direction)
-        _setup_context(ctx, (values, factor, index, rhs, direction), solution)
+    def forward(ctx, values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan) -> Tensor:
+        solution = _solve_without_derivatives(values, factor, index, rhs, direction, plan)
+        _setup_context(ctx, (values, factor, index, rhs, direction, plan), solution)
         return solution
 
     @staticmethod
@@ -212,13 +241,13 @@ class _Solve(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int) -> Tensor:
-        return _ops.solve(values, factor, index, rhs, direction)
+    def forward(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan) -> Tensor:
+        return _solve(values, factor, index, rhs, direction, plan)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
         _setup_context(ctx, inputs, output)
-        values, factor, index, _, _ = inputs
+        values, factor, index = inputs[:3]
         ctx.save_for_forward(values, factor, index, output)
 
     @staticmethod
@@ -226,7 +255,7 @@ class _Solve(torch.autograd.Function):
         return _backward(ctx, gradient)
 
     @staticmethod
-    def jvp(ctx, values_tangent, factor_tangent, index_tangent, rhs_tangent, _):
+    def jvp(ctx, values_tangent, factor_tangent, index_tangent, rhs_tangent, *_):
         """dx = M^-1 (db - dM x)."""
         values, factor, index, solution = ctx.saved_tensors
         change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
@@ -234,4 +263,4 @@ class _Solve(torch.autograd.Function):
             pattern = entries(values, index)
             product = values_tangent[..., None] * solution.index_select(-2, pattern[1])
             change = change.index_add(-2, pattern[0], product, alpha=-1)
-        return solve(values, factor, index, change, ctx.direction + 1)
+        return solve(values, factor, index, change, ctx.direction + 1, ctx.plan)

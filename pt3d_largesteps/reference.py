@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 from torch import Tensor
 
 HEADER_SIZE = 64
-MAGIC_REFERENCE = 0x4C535231
+MAGIC_REFERENCE, MAGIC_COMPILED = 0x4C535231, 0x4C535431
 # Fields of the header and, from SECTION_OFFSETS on, where the sections start: as in csrc/core/index_buffer.h.
 MAGIC, TOTAL_SIZE, NUM_VERTS, NUM_ENTRIES, NUM_SUPERNODES, NUM_LEVELS = range(6)
 FACTOR_BLOCKS, FACTOR_ENTRIES_LOW, FACTOR_ENTRIES_HIGH, SECTION_OFFSETS = 11, 12, 13, 20
@@ -25,8 +25,12 @@ ENTRY_ROWS, ENTRY_COLUMNS, CROW, OLD_FROM_NEW, NEW_FROM_OLD, FIRST, PARENT, SUBT
 SMALLEST_PIVOT = 1e-14  # relative to the diagonal of the matrix: what is smaller is rounding error
 
 
-def analyze(crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None, leaf_size: int) -> Tensor:
+def analyze(
+    crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None, leaf_size: int, by_levels: bool = False
+) -> Tensor:
     """See :func:`pt3d_largesteps.ops.analyze`."""
+    if by_levels:
+        raise RuntimeError("by_levels: expected False; what is not compiled runs on the CPU")
     crow, columns = crow_indices.numpy(), col_indices.numpy()
     size, num_entries = len(crow) - 1, len(columns)
     if crow[0] != 0 or (np.diff(crow) < 0).any() or crow[-1] != num_entries:

@@ -22,13 +22,13 @@ from pt3d_largesteps.solvers import analyze, factorize, solve
 pytestmark = pytest.mark.slow
 
 SOURCES = Path(__file__).resolve().parents[1] / "csrc"
-TESTS = ("test_analysis", "test_cholesky", "test_ordering", "test_parallel")
+TESTS = ("test_analysis", "test_cholesky", "test_cuda", "test_ordering", "test_parallel")
 # Those with the inner loops on every instruction set; the longest first.
 ADDRESS_RUNS = [
     *(("test_cholesky", chosen) for chosen in ("baseline", "avx2", "")),
-    *((name, "") for name in ("test_parallel", "test_ordering", "test_analysis")),
+    *((name, "") for name in ("test_cuda", "test_parallel", "test_ordering", "test_analysis")),
 ]
-THREAD_TESTS = ("test_cholesky", "test_parallel")
+THREAD_TESTS = ("test_cholesky", "test_cuda", "test_parallel")
 NUM_AT_ONCE = 2  # a compiler takes half a gigabyte
 SOLVED = -1
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -47,19 +47,25 @@ def compile_programs(folder: Path, programs: tuple[str, ...], sanitizers: str = 
         result = subprocess.run([compiler, *flags, *arguments], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
 
+    def made_of(source: Path) -> Path:  # there are files of one name in the layers
+        return folder / f"{source.parent.name}_{source.name}.o"
+
     probe = folder / "probe.cpp"
     probe.write_text("int main() {}\n")
     run([str(probe), "-o", str(folder / "probe")])
     if (result := run_program(folder / "probe")).returncode != 0:  # there are kernels it cannot place its memory in
         pytest.skip(f"-fsanitize={sanitizers} does not work here: {result.stderr.strip()}")
     library = [path for layer in ("core", "cpu") for path in (SOURCES / layer).glob("*.cpp")]
-    sources = sorted([*library, *(SOURCES / "tests" / f"{name}.cpp" for name in programs)], key=lambda path: path.stem)
+    emulated = list((SOURCES / "cuda").glob("*.cu")) if "test_cuda" in programs else []  # whose threads are contexts of one
+    sources = sorted(
+        [*library, *emulated, *(SOURCES / "tests" / f"{name}.cpp" for name in programs)], key=lambda path: path.stem
+    )
     sources.sort(key=lambda path: not path.stem.startswith("kernels_"))  # what takes longest first
     with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
-        include = f"-I{SOURCES / 'core'}"
-        list(pool.map(lambda path: run([include, "-c", str(path), "-o", str(folder / f"{path.stem}.o")]), sources))
-        objects = [str(folder / f"{path.stem}.o") for path in library]
-        list(pool.map(lambda name: run([str(folder / f"{name}.o"), *objects, "-o", str(folder / name)]), programs))
+        include = [f"-I{SOURCES / layer}" for layer in ("core", "tests")]
+        list(pool.map(lambda path: run([*include, "-x", "c++", "-c", str(path), "-o", str(made_of(path))]), sources))
+        objects = [str(made_of(path)) for path in (*library, *emulated)]
+        list(pool.map(lambda name: run([str(folder / f"tests_{name}.cpp.o"), *objects, "-o", str(folder / name)]), programs))
     return folder
 
 
@@ -95,9 +101,12 @@ def test_threads(tmp_path):
             assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_forks_without_sanitizer(tmp_path):  # those of the sanitizers leave a child with locks that nobody holds
-    result = run_program(compile_programs(tmp_path, ("test_parallel",)) / "test_parallel")
-    assert result.returncode == 0, result.stdout + result.stderr
+def test_without_sanitizer(tmp_path):
+    """Forks, since those of the sanitizers leave a child with locks that nobody holds; and more systems for the kernels."""
+    compile_programs(tmp_path, ("test_cuda", "test_parallel"))
+    for name in ("test_cuda", "test_parallel"):
+        result = run_program(tmp_path / name)
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 class Solver:

@@ -2,43 +2,23 @@
 //
 // Written against torch's stable interface, so that one build serves later versions of torch. An operator reports what a
 // caller may have got wrong by an exception, whose text names the argument, what was expected and what came.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
-
 #include <cstdint>
 #include <exception>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "../core/analysis.h"
 #include "../core/index_buffer.h"
+#include "../core/level_index.h"
 #include "../cpu/factorize.h"
 #include "../cpu/solve.h"
+#include "checks.h"
 
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-[[noreturn]] void fail(const char* name, const std::string& expected) {
-  STD_TORCH_CHECK(false, name, ": expected ", expected);
-  std::terminate();  // not reached
-}
-
-// The text is made only where it is needed: a solve may take less time than its making.
-template <typename... Parts>
-void check(bool condition, const char* name, const Parts&... expected) {
-  if (condition) return;
-  std::ostringstream text;
-  (text << ... << expected);
-  fail(name, text.str());
-}
+using namespace largesteps::bindings;
 
 void check_array(const Tensor& tensor, const char* name, ScalarType type, const char* type_name, int64_t dim) {
   check(tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == dim && tensor.is_contiguous(), name,
@@ -47,8 +27,9 @@ void check_array(const Tensor& tensor, const char* name, ScalarType type, const 
 
 int num_threads() { return static_cast<int>(torch::stable::get_num_threads()); }
 
+// by_levels: for the kernels of a GPU.
 Tensor analyze(const Tensor& crow_indices, const Tensor& col_indices, const std::optional<Tensor>& positions,
-               int64_t leaf_size) {
+               int64_t leaf_size, bool by_levels) {
   check_array(crow_indices, "crow_indices", ScalarType::Long, "int64", 1);
   check_array(col_indices, "col_indices", ScalarType::Long, "int64", 1);
   check(crow_indices.numel() >= 1, "crow_indices", "at least one number");
@@ -67,6 +48,7 @@ Tensor analyze(const Tensor& crow_indices, const Tensor& col_indices, const std:
   largesteps::SymbolicOptions options;
   options.dissection.leaf_size = static_cast<int32_t>(leaf_size);
   options.dissection.num_threads = num_threads();
+  options.merges_levels = by_levels;
   std::optional<largesteps::Analysis> analysis;
   std::string error;
   try {
@@ -87,42 +69,21 @@ largesteps::IndexView view_of(const Tensor& index) {
   return {data};
 }
 
+// Of either kind of buffer, which begin alike.
 Tensor count_entries(const Tensor& index) {
-  const largesteps::IndexView view = view_of(index);
+  check_array(index, "index", ScalarType::Int, "int32", 1);
+  const auto* data = static_cast<const int32_t*>(index.const_data_ptr());
+  const bool is_by_levels = index.numel() >= largesteps::kHeaderSize && data[largesteps::kMagicNumber] == largesteps::kLevelMagic;
+  const largesteps::IndexView view = is_by_levels ? largesteps::IndexView{data} : view_of(index);
   Tensor count = torch::stable::new_empty(index, {}, ScalarType::Long);
   *static_cast<int64_t*>(count.mutable_data_ptr()) = largesteps::count_factor_entries(view);
   return count;
 }
 
-bool is_double(const Tensor& tensor, const char* name) {
-  const bool result = tensor.scalar_type() == ScalarType::Double;
-  check(result || tensor.scalar_type() == ScalarType::Float, name, "float32 or float64");
-  return result;
-}
-
-// A call of a template of the stored and the given type, with the types of these tensors: float in double storage is the
-// only mixture.
-template <typename Function>
-void with_types(bool stored_is_double, bool given_is_double, Function function) {
-  if (given_is_double) {
-    function(double(), double());
-  } else if (stored_is_double) {
-    function(double(), float());
-  } else {
-    function(float(), float());
-  }
-}
-
-// Of one matrix (n,), or of a batch of them with the same pattern (batch, n).
-bool is_batch(const Tensor& tensor, const char* name) {
-  const bool result = tensor.dim() == 2;
-  check_array(tensor, name, tensor.scalar_type(), "float", result ? 2 : 1);
-  return result;
-}
-
 std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index, bool store_double) {
   const largesteps::IndexView view = view_of(index);
-  const bool of_batch = is_batch(values, "values");
+  const bool of_batch = is_batch(values);
+  check_array(values, "values", values.scalar_type(), "float", of_batch ? 2 : 1);
   const int64_t num_matrices = of_batch ? values.size(0) : 1, num_entries = values.size(of_batch ? 1 : 0);
   check(num_entries == view[largesteps::kNumEntries], "values",
         view[largesteps::kNumEntries], " numbers, one per entry of the pattern that was analysed, got ", num_entries);
@@ -152,37 +113,19 @@ std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index, 
   return {factor, breakdown};
 }
 
-// Without the dispatcher, which would look new_empty up by its name: that is a tenth of what a small solve costs.
-// Contiguous, (rows, columns) or (batch, rows, columns).
-Tensor empty_like_rhs(const Tensor& rhs, bool is_double) {
-  const int64_t dim = rhs.dim(), rows = rhs.size(dim - 2), columns = rhs.size(dim - 1);
-  const int64_t sizes[] = {rhs.size(0), rows, columns}, strides[] = {rows * columns, columns, 1};
-  const int64_t skipped = 3 - dim;
-  AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dim, sizes + skipped, strides + skipped,
-                                                  is_double ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(),
-                                                  aoti_torch_device_type_cpu(), 0, &handle));
-  return Tensor(handle);
-}
-
 // values are those of the matrix: the derivative needs them among the arguments, the solve does not. One factor serves all
 // right-hand sides (batch, num_verts, k), or each has a factor of its own.
 Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, const Tensor& rhs, int64_t) {
   const largesteps::IndexView view = view_of(index);
-  const bool of_batch = is_batch(factor, "factor");
   const int64_t dim = rhs.dim();
-  check(factor.size(of_batch ? 1 : 0) == view.factor_size(), "factor", "what factorize made with this index");
-  check(values.dim() == factor.dim() && values.size(of_batch ? 1 : 0) == view[largesteps::kNumEntries] &&
-            (!of_batch || values.size(0) == factor.size(0)),
-        "values", "the values that were factorised");
-  check(rhs.is_cpu() && rhs.scalar_type() == values.scalar_type(), "rhs", "the dtype and device of the matrix");
-  check((dim == 3 || (dim == 2 && !of_batch)) && rhs.size(dim - 2) == view[largesteps::kNumVerts], "rhs",
-        "the shape (", view[largesteps::kNumVerts], ", k) or (batch, ", view[largesteps::kNumVerts], ", k)");
-  check(!of_batch || rhs.size(0) == factor.size(0), "rhs", "one for each of the ", factor.size(0), " matrices");
+  check(factor.is_cpu() && values.is_cpu() && rhs.is_cpu(), "rhs", "it on the CPU, with the matrix and its factor");
+  const bool of_batch =
+      check_solve(values, factor, rhs, view[largesteps::kNumVerts], view[largesteps::kNumEntries], view.factor_size());
   const bool given_is_double = is_double(rhs, "rhs"), stored_is_double = is_double(factor, "factor");
-  check(stored_is_double || !given_is_double, "factor", "float64, as the matrix");
   const Tensor contiguous = rhs.is_contiguous() ? rhs : torch::stable::contiguous(rhs);
-  Tensor x = empty_like_rhs(rhs, given_is_double);
+  const int64_t sizes[] = {rhs.size(0), rhs.size(dim - 2), rhs.size(dim - 1)};
+  Tensor x = empty(sizes + 3 - dim, dim, given_is_double ? ScalarType::Double : ScalarType::Float,
+                   aoti_torch_device_type_cpu(), 0);
   const largesteps::Batch batch = {dim == 3 ? rhs.size(0) : 1, of_batch ? view.factor_size() : 0};
   auto status = largesteps::SolveStatus::kSolved;
   std::string error;
@@ -206,11 +149,16 @@ Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, co
 }  // namespace
 
 STABLE_TORCH_LIBRARY(pt3d_largesteps, library) {
-  library.def("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size) -> Tensor");
+  library.def("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size, bool by_levels) -> Tensor");
   library.def("count_entries(Tensor index) -> Tensor");
   library.def("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)");
   library.def("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor");
   library.def("solve_detached(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor");
+  // Those of a GPU are in a library of their own. They get a plan besides, the numbers of the buffer that the host needs.
+  library.def("factorize_levels(Tensor values, Tensor index, bool store_double, int[] plan) -> (Tensor, Tensor)");
+  library.def("solve_levels(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction, int[] plan) -> Tensor");
+  library.def(
+      "solve_levels_detached(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction, int[] plan) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(pt3d_largesteps, CPU, library) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "index_buffer.h"
+#include "level_schedule.h"
 #include "schedule.h"
 #include "symbolic.h"
 
@@ -13,6 +14,8 @@ namespace largesteps {
 // The analysis of a symmetric pattern in compressed rows: crow (num_verts + 1) and columns (crow[num_verts]), which are read
 // again by write(), columns increasing in each row and the diagonal present; positions (num_verts, 3) or nullptr. Throws
 // std::invalid_argument where the pattern is not one, and std::length_error where an index would not fit into 31 bits.
+//
+// The buffer is that of level_index.h where the options merge levels, else that of index_buffer.h.
 class Analysis {
  public:
   Analysis(int64_t num_verts, const int64_t* crow, const int64_t* columns, const double* positions,
@@ -22,11 +25,18 @@ class Analysis {
   void write(int32_t* buffer) const;
 
  private:
+  template <typename Visit>
+  void for_each_section(const Visit& visit) const;
+  int64_t factor_size() const { return is_by_levels_ ? levels_.factor_size : schedule_.factor_size; }
+  void write_header(int32_t* buffer) const;
+
   int64_t num_verts_;
   const int64_t* crow_;
   const int64_t* columns_;
   Symbolic symbolic_;
-  Schedule schedule_;
+  const bool is_by_levels_;
+  Schedule schedule_;     // one of the two
+  LevelSchedule levels_;
   int32_t size_ = 0;
 };
 

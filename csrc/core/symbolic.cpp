@@ -5,6 +5,8 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "level_merging.h"
+
 namespace largesteps {
 namespace {
 
@@ -93,6 +95,15 @@ Indices merge(const NodeRows& nodes, const Indices& first, const SymbolicOptions
   return merged_into;
 }
 
+Indices merge_whole_levels(const NodeRows& nodes, const Indices& first) {
+  Indices columns, rows;
+  for (size_t i = 0; i < nodes.parent.size(); ++i) {
+    columns.push_back(first[i + 1] - first[i]);
+    rows.push_back(nodes.row_start[i + 1] - nodes.row_start[i]);
+  }
+  return merge_levels(nodes.parent, columns, rows);
+}
+
 // The nodes that stay, children before parents and every subtree in one piece; without recursion, for deep trees.
 Indices postorder(const Indices& parent, const Indices& merged_into) {
   const int32_t num_nodes = static_cast<int32_t>(parent.size());
@@ -163,7 +174,8 @@ int64_t Symbolic::factor_entries() const {
 Symbolic analyze(const Graph& graph, const double* positions, const SymbolicOptions& options) {
   const DissectionTree tree = nested_dissection(graph, positions, options.dissection);
   const NodeRows nodes = find_rows(graph, tree, inverse(tree.old_from_new));
-  const Indices merged_into = merge(nodes, tree.first, options);
+  const Indices merged_into =
+      options.merges_levels ? merge_whole_levels(nodes, tree.first) : merge(nodes, tree.first, options);
   const Indices order = postorder(nodes.parent, merged_into);
 
   Symbolic result;

@@ -42,6 +42,7 @@ struct SymbolicOptions {
   // node_cost entries of the factor; to gather and scatter one of its rows, row_cost.
   double row_cost = 3.0;
   double node_cost = 20.0;
+  bool merges_levels = false;  // instead, whole levels are: see level_merging.h
 };
 
 // Throws std::length_error where an index would not fit into 31 bits.

@@ -1,6 +1,6 @@
 """Solvers of M x = b for a :class:`~pt3d_largesteps.SystemMatrix`, behind one protocol.
 
-    "cholesky"            sparse Cholesky factorisation, compiled with this package; on the CPU
+    "cholesky"            sparse Cholesky factorisation, compiled with this package; on the CPU and on CUDA
     "cholespy"            sparse Cholesky factorisation through the cholespy package, if it is installed
     "conjugate_gradient"  preconditioned conjugate gradients; needs nothing but torch
     "auto"                the best that is present

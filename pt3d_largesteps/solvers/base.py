@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import describe
-from pt3d_largesteps._extension import is_compiled
+from pt3d_largesteps._extension import has_cuda, is_compiled
 from pt3d_largesteps.system import SystemMatrix
 
 
@@ -77,7 +77,7 @@ def available_solvers() -> list[str]:
 
 def _best_solver(device: torch.device) -> str:
     """For matrices on this device."""
-    if device.type == "cpu" and is_compiled():
+    if (device.type == "cpu" and is_compiled()) or (device.type == "cuda" and has_cuda()):
         return "cholesky"  # at every solve: without a look at what is installed
     return next(name for name in available_solvers() if device.type == "cpu" or name != "cholesky")
 

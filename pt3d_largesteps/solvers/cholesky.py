@@ -84,20 +84,24 @@ class CholeskyFactor:
                 product and a solve.
 
         Returns:
-            x, of the shape of ``rhs``. The same bits for every number of threads.
+            x, of the shape of ``rhs``. The same bits for every number of threads, and at every call on CUDA.
 
         Raises:
-            TypeError, ValueError: a wrong shape, dtype or device, or a number that is NaN or infinite.
+            TypeError, ValueError: a wrong shape, dtype or device; on the CPU also a number that is NaN or infinite. (On CUDA
+                it is not looked for, since that would wait for the device; it comes out as NaN.)
         """
         self._check_rhs("rhs", rhs)
         if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
             raise ValueError(f"refine: expected an integer of at least 0, got {describe(refine)}")
         columns = rhs if rhs.dim() > 1 else rhs[:, None]
-        solution = ops.solve(self.matrix_values, self.values, self.symbolic.index, columns)
+        solution = self._solve(columns)
         for _ in range(refine):
-            correction = self._residual(columns, solution).to(self.dtype)
-            solution = solution + ops.solve(self.matrix_values, self.values, self.symbolic.index, correction)
+            solution = solution + self._solve(self._residual(columns, solution).to(self.dtype))
         return solution if rhs.dim() > 1 else solution[:, 0]
+
+    def _solve(self, columns: Tensor) -> Tensor:
+        symbolic = self.symbolic
+        return ops.solve(self.matrix_values, self.values, symbolic.index, columns, 0, symbolic.solve_plan)
 
     def residual(self, rhs: Tensor, solution: Tensor) -> Tensor:
         """rhs - M solution, computed in float64 and returned in the dtype of ``rhs`` and its shape."""
@@ -120,9 +124,9 @@ class CholeskyFactor:
         return factorize(self.symbolic, values, self.values.dtype if same_dtype else None)
 
     def to(self, dtype: torch.dtype) -> CholeskyFactor:
-        """The factor of the same matrix in float32 or float64, factorised again."""
+        """The factor of the same matrix in float32 or float64, factorised again; for another device analyze the matrix there."""
         if not isinstance(dtype, torch.dtype):
-            raise TypeError(f"dtype: expected torch.float32 or torch.float64 (solves run on the CPU), got {describe(dtype)}")
+            raise TypeError(f"dtype: expected torch.float32 or torch.float64 (a device is what analyze is for), got {describe(dtype)}")
         return self if dtype == self.dtype else factorize(self.symbolic, self.matrix_values.to(dtype))
 
     def _check_rhs(self, name: str, rhs: Tensor) -> None:
@@ -165,7 +169,8 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
     Args:
         symbolic: of :func:`analyze`, for the pattern of the matrix.
         values: (nnz,) float32 or float64, the matrix's ``values``, or the matrix, whose pattern is compared then; or
-            (B, nnz), those of B matrices.
+            (B, nnz), those of B matrices; on the device that was analysed for. Numbers on CUDA stay there, but for the word
+            whether all went well.
         dtype: of the stored factor and of the arithmetic of the solves. Unless given, that of the values, but float64 for
             fewer than 2,000 vertices. float64 for a float32 matrix is exact to rounding, and takes up to twice as long.
 
@@ -189,8 +194,8 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
         )
     if values.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"matrix: Cholesky factorisations expect float32 or float64, got {describe(values)}")
-    if values.device.type != "cpu":
-        raise ValueError(f"values: expected a tensor on the CPU, got {describe(values)}")
+    if values.device != symbolic.device:
+        raise ValueError(f"values: expected a tensor on {symbolic.device}, which was analysed for, got {describe(values)}")
     if dtype is None:
         dtype = torch.float64 if symbolic.num_verts < ALWAYS_DOUBLE_BELOW else values.dtype
     if dtype != torch.float64 and (dtype != torch.float32 or values.dtype != torch.float32):
@@ -200,7 +205,7 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
         if not values.requires_grad:
             values = values.clone()  # what happens to the given tensor in place is not seen any more
         numbers = values.detach().contiguous()
-        factor, breakdown = ops.factorize(numbers, symbolic.index, dtype == torch.float64)
+        factor, breakdown = ops.factorize(numbers, symbolic.index, dtype == torch.float64, symbolic.factor_plan)
         for matrix, (vertex, pivot, diagonal) in enumerate(breakdown.view(-1, 3).tolist()):
             if vertex >= 0:
                 message = _breakdown_message(symbolic, numbers.view(-1, num_entries)[matrix], int(vertex), pivot, diagonal)
@@ -243,4 +248,5 @@ class CholeskySolver:
     def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
         """x = M^-1 rhs, (V, k) or (B, V, k)."""
         factor = self.factor
-        return ops.solve(factor.matrix_values, factor.values, factor.symbolic.index, rhs, direction)
+        symbolic = factor.symbolic
+        return ops.solve(factor.matrix_values, factor.values, symbolic.index, rhs, direction, symbolic.solve_plan)

@@ -43,7 +43,8 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
     columns = rhs if rhs.dim() > 1 else rhs[:, None]
     solver = solver_for(matrix, solver)
     if isinstance(solver, CholeskySolver):  # an operator of torch, which is differentiable by itself
-        solution = ops.solve(matrix.values, solver.factor.values, solver.factor.symbolic.index, columns)
+        factor, symbolic = solver.factor.values, solver.factor.symbolic
+        solution = ops.solve(matrix.values, factor, symbolic.index, columns, 0, symbolic.solve_plan)
     elif rhs.dim() == 3 and matrix.batch_size is None:  # to a solver of one matrix a batch is more columns
         num_columns = columns.shape[2]
         side_by_side = columns.transpose(0, 1).flatten(1)

@@ -17,10 +17,13 @@ from torch import Tensor
 
 from pt3d_largesteps import ops, reference
 from pt3d_largesteps._checks import check_finite, describe
-from pt3d_largesteps._extension import is_compiled
+from pt3d_largesteps._extension import HOW_TO_BUILD_CUDA, WHY_NO_CUDA, has_cuda, is_compiled
 from pt3d_largesteps.system import SystemMatrix
 
 LEAF_SIZE = 16  # measured to be the best for solves of three columns
+LEAF_SIZE_BY_LEVELS = 32  # whole levels are merged, the leaves first
+# The level buffer (csrc/core/level_index.h), and its sections for the host.
+_MAGIC_BY_LEVELS, _SOLVE_PLAN, _FACTOR_PLAN = 0x4C534C31, 22, 23
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,9 +31,10 @@ class SymbolicFactor:
     """The structure of the Cholesky factor of every matrix with one pattern; of :func:`analyze`.
 
     Attributes:
-        index: int32, everything the solver knows of the pattern; not for reading.
+        index: int32, everything the solver knows of the pattern; not for reading. It lies where solves are to run.
         num_verts: V.
         num_entries: of the matrix, both triangles and the diagonal.
+        solve_plan, factor_plan: on CUDA, what the host has to know of the index to launch kernels; else empty.
 
     Example:
         >>> symbolic = analyze(compute_matrix(meshes), meshes.verts_packed())
@@ -40,40 +44,59 @@ class SymbolicFactor:
     index: Tensor
     num_verts: int = field(init=False)
     num_entries: int = field(init=False)
+    solve_plan: tuple[int, ...] = field(init=False)
+    factor_plan: tuple[int, ...] = field(init=False)
+    _header: list[int] = field(init=False)  # on the host
 
     def __post_init__(self) -> None:
-        num_verts, num_entries = self.index[reference.NUM_VERTS : reference.NUM_ENTRIES + 1].tolist()
-        object.__setattr__(self, "num_verts", num_verts)
-        object.__setattr__(self, "num_entries", num_entries)
+        header = self.index[: ops.HEADER_SIZE].tolist()
+        plans = ((), ())
+        if header[reference.MAGIC] == _MAGIC_BY_LEVELS:
+            solve_start, factor_start = (header[reference.SECTION_OFFSETS + section] for section in (_SOLVE_PLAN, _FACTOR_PLAN))
+            numbers = self.index[solve_start:].tolist()
+            plans = (tuple(numbers[: factor_start - solve_start]), tuple(numbers[factor_start - solve_start :]))
+        known = {
+            "num_verts": header[reference.NUM_VERTS],
+            "num_entries": header[reference.NUM_ENTRIES],
+            "solve_plan": plans[0],
+            "factor_plan": plans[1],
+            "_header": header,
+        }
+        for name, value in known.items():
+            object.__setattr__(self, name, value)
 
     @cached_property
     def nnz(self) -> int:
         """Entries of the triangular factor L, diagonal included; counted when asked for."""
-        return ops.count_entries(self.index)
+        return ops.count_entries(self.index.cpu())
 
     @property
     def stored_entries(self) -> int:
         """As ``nnz``, with the zeros that are kept inside dense blocks; explicit inverses and padding not counted."""
-        low, high = self.index[reference.FACTOR_ENTRIES_LOW : reference.FACTOR_ENTRIES_HIGH + 1].tolist()
+        low, high = self._header[reference.FACTOR_ENTRIES_LOW : reference.FACTOR_ENTRIES_HIGH + 1]
         return low + 2**31 * high
 
     @property
     def levels(self) -> int:
         """Height of the tree of dense blocks: how many steps a sweep takes one after the other."""
-        return int(self.index[reference.NUM_LEVELS])
+        return self._header[reference.NUM_LEVELS]
 
     @property
     def num_supernodes(self) -> int:
         """Number of dense blocks."""
-        return int(self.index[reference.NUM_SUPERNODES])
+        return self._header[reference.NUM_SUPERNODES]
 
     @property
     def nbytes(self) -> int:
         return self.index.nbytes
 
+    @property
+    def device(self) -> torch.device:
+        return self.index.device
+
     def pattern(self) -> tuple[Tensor, Tensor]:
         """crow_indices (V + 1,) and col_indices (nnz,), int64, of the matrix that was analysed."""
-        columns, crow, end = self.index[reference.SECTION_OFFSETS + reference.ENTRY_COLUMNS :][:3].tolist()
+        columns, crow, end = self._header[reference.SECTION_OFFSETS + reference.ENTRY_COLUMNS :][:3]
         return self.index[crow:end].long(), self.index[columns:crow].long()
 
     def check_pattern(self, matrix: SystemMatrix) -> None:
@@ -96,12 +119,30 @@ class SymbolicFactor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         index = state["index"]
-        is_reference = int(index[reference.MAGIC]) == reference.MAGIC_REFERENCE
         object.__setattr__(self, "index", index)
         self.__post_init__()
-        if is_reference == is_compiled():  # saved where the compiled solver was not here, or was: the buffers differ
-            crow_indices, col_indices = self.pattern()
-            object.__setattr__(self, "index", ops.analyze(crow_indices, col_indices, None, LEAF_SIZE))
+        if self._header[reference.MAGIC] != _magic_on(index.device):  # saved for another device, or by another solver
+            crow_indices, col_indices = (tensor.cpu() for tensor in self.pattern())
+            object.__setattr__(self, "index", _analyze_on(index.device, crow_indices, col_indices, None))
+            self.__post_init__()
+
+
+def _is_by_levels(device: torch.device) -> bool:
+    """Whether systems are solved level by level there."""
+    return device.type == "cuda"
+
+
+def _magic_on(device: torch.device) -> int:
+    if _is_by_levels(device):
+        return _MAGIC_BY_LEVELS
+    return reference.MAGIC_COMPILED if is_compiled() else reference.MAGIC_REFERENCE
+
+
+def _analyze_on(device: torch.device, crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None) -> Tensor:
+    """The index for a device, of a pattern on the CPU."""
+    by_levels = _is_by_levels(device)
+    leaf_size = LEAF_SIZE_BY_LEVELS if by_levels else LEAF_SIZE
+    return ops.analyze(crow_indices, col_indices, positions, leaf_size, by_levels).to(device)
 
 
 class _Kept:
@@ -114,9 +155,10 @@ class _Kept:
         self._lock = threading.Lock()
 
     @staticmethod
-    def key(matrix: SystemMatrix) -> bytes:
-        digest = hashlib.blake2b(matrix.crow_indices.to(torch.int32).numpy(), digest_size=16)  # half as much to hash
-        digest.update(matrix.col_indices.to(torch.int32).numpy())
+    def key(crow_indices: Tensor, col_indices: Tensor, device: torch.device) -> bytes:
+        digest = hashlib.blake2b(crow_indices.to(torch.int32).numpy(), digest_size=16)  # half as much to hash
+        digest.update(col_indices.to(torch.int32).numpy())
+        digest.update(str(device).encode())
         return digest.digest()
 
     def get(self, key: bytes) -> SymbolicFactor | None:
@@ -139,23 +181,29 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
     """Finds the order of elimination and the structure of the factor; the numbers of the matrix are not looked at.
 
     Args:
-        matrix: on the CPU; only its pattern is read.
+        matrix: on the CPU or on CUDA, where solves are to run; the analysis itself is done on the CPU. Only the pattern is
+            read.
         positions: (V, 3), finite: cuts the graph in space, several times faster than without. Any positions will do, those
             of the mesh give the best order.
         reuse: take the analysis of an equal pattern from before, if there is one (from other positions, perhaps), and keep
             this one for patterns to come.
 
     Raises:
-        TypeError, ValueError: a matrix that is not on the CPU, or whose pattern is not symmetric or not sorted; positions of a
-            wrong shape or not finite; 2^31 entries or more.
+        TypeError, ValueError: a matrix whose pattern is not symmetric or not sorted, or on a device that nothing is compiled
+            for; positions of a wrong shape or not finite; 2^31 entries or more.
 
     Example:
         >>> symbolic = analyze(matrix, meshes.verts_packed())
     """
     if not isinstance(matrix, SystemMatrix):
         raise TypeError(f"matrix: expected a SystemMatrix, got {describe(matrix)}")
-    if matrix.device.type != "cpu":
-        raise ValueError(f"matrix: expected it on the CPU, got it on {matrix.device}")
+    if matrix.device.type == "cuda" and not has_cuda():
+        raise ValueError(
+            f"matrix: expected it on the CPU, got it on {matrix.device}; the solver for CUDA is not here ({WHY_NO_CUDA})."
+            f" To build it, {HOW_TO_BUILD_CUDA}"
+        )
+    if matrix.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"matrix: expected it on the CPU or on CUDA, got it on {matrix.device}")
     for name in ("crow_indices", "col_indices"):
         if getattr(matrix, name).dtype != torch.int64:
             raise TypeError(f"matrix: expected {name} of int64, got {describe(getattr(matrix, name))}")
@@ -166,12 +214,12 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
             raise ValueError(f"positions: expected a tensor of shape ({matrix.shape[0]}, 3), got {describe(positions)}")
         positions = positions.detach().to("cpu", torch.float64).contiguous()
         check_finite("positions", positions)
-    key = _kept.key(matrix) if reuse else None
+    crow_indices, col_indices = matrix.crow_indices.cpu().contiguous(), matrix.col_indices.cpu().contiguous()
+    key = _kept.key(crow_indices, col_indices, matrix.device) if reuse else None
     symbolic = _kept.get(key) if reuse else None
     if symbolic is None:
         with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
-            index = ops.analyze(matrix.crow_indices.contiguous(), matrix.col_indices.contiguous(), positions, LEAF_SIZE)
-        symbolic = SymbolicFactor(index)
+            symbolic = SymbolicFactor(_analyze_on(matrix.device, crow_indices, col_indices, positions))
         if reuse:
             _kept.put(key, symbolic)
     return symbolic
