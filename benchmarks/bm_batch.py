@@ -2,6 +2,7 @@
 
     python benchmarks/bm_batch.py
     python benchmarks/bm_batch.py --numbers 64 --vertices 2562
+    python benchmarks/bm_batch.py --device cuda       # see cuda_batch.py
 
 A step is x = M^-1 u, the backward pass of a given gradient of x, and the optimiser: no loss, no renderer. "At once" is one
 LargeSteps of the whole batch with UniformAdam. "Loop" is a LargeSteps of each mesh and one UniformAdam of all their
@@ -14,39 +15,36 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from largesteps.optimize import AdamUniform
-from largesteps.solvers import CholeskySolver, solve
 from pytorch3d.structures import Meshes, join_meshes_as_batch
-from pytorch3d.utils import ico_sphere, torus
 
+import cuda_batch
+from batches import SIZES, make_batch
 from machine import heading
 from peers import set_threads
 from pt3d_largesteps import LargeSteps, UniformAdam, compute_matrix
 from timing import MS, interleave, load_line, pair, single, table_head, write_csv
 
-# Of about as many vertices as the icosphere of that level: the level, and the sides and rings of the tori.
-SIZES = {
-    642: (3, [(20, 32), (32, 20), (25, 26), (26, 25), (16, 40), (40, 16), (30, 21)]),
-    2562: (4, [(40, 64), (64, 40), (51, 50), (50, 51), (32, 80), (80, 32), (60, 43)]),
-}
 LR = 1e-3
+NUMBERS = [1, 4, 16, 64, 256]
 
 
 def main() -> None:
     load = load_line()
     options = _options()
+    if options.device == "cuda":
+        cuda_batch.main(options)
+        return
     print(f"{heading()}\n{load}")
     head = ["meshes", "vertices each", "topologies", "threads", "at once, ms", "loop, ms", "cholespy, ms"]
     print(table_head([*head, "loop / at once", "cholespy / at once", "at once, us per mesh"]))
     rows = []
-    for num_verts in options.vertices:
+    for num_verts in options.vertices or SIZES:
         for topologies in ("one", "8 mixed"):
-            for number in options.numbers:
+            for number in options.numbers or NUMBERS:
                 if topologies == "8 mixed" and number < 8:
                     continue
                 batch = make_batch(num_verts, number, mixed=topologies != "one")
@@ -54,15 +52,6 @@ def main() -> None:
                     rows.append(_row(batch, num_verts, topologies, threads, options.seconds))
     if options.csv:
         write_csv(options.csv, rows)
-
-
-def make_batch(num_verts: int, number: int, *, mixed: bool) -> list[Meshes]:
-    """So many meshes of one topology, or of eight in turn."""
-    level, tori = SIZES[num_verts]
-    kinds = [ico_sphere(level)]
-    if mixed:
-        kinds += [torus(0.3, 1.0, sides, rings) for sides, rings in tori]
-    return list(islice(cycle(kinds), number))
 
 
 def _row(batch: list[Meshes], num_verts: int, topologies: str, threads: int, seconds: float) -> dict[str, Any]:
@@ -113,6 +102,9 @@ def _loop(batch: list[Meshes], gradients: list[torch.Tensor]) -> Callable[[], An
 
 
 def _released(batch: list[Meshes], gradients: list[torch.Tensor]) -> Callable[[], Any]:
+    from largesteps.optimize import AdamUniform  # imported here: on cuda it is not needed
+    from largesteps.solvers import CholeskySolver, solve
+
     matrices = [compute_matrix(mesh) for mesh in batch]
     solvers = [CholeskySolver(matrix.to_sparse_coo()) for matrix in matrices]
     parameters = [(matrix @ mesh.verts_packed()).requires_grad_() for matrix, mesh in zip(matrices, batch, strict=True)]
@@ -129,11 +121,13 @@ def _released(batch: list[Meshes], gradients: list[torch.Tensor]) -> Callable[[]
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--numbers", type=int, nargs="+", default=[1, 4, 16, 64, 256], help="of meshes")
-    parser.add_argument("--vertices", type=int, nargs="+", choices=list(SIZES), default=list(SIZES), help="of each mesh")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--numbers", type=int, nargs="+", help=f"of meshes; {NUMBERS}, or on cuda {cuda_batch.NUMBERS}")
+    parser.add_argument("--vertices", type=int, nargs="+", choices=list(SIZES), help="of each mesh; all, or on cuda 2562")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="on the CPU")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each row, at least (default: %(default)s)")
-    parser.add_argument("--csv", type=Path, help="where to write the numbers too")
+    parser.add_argument("--csv", type=Path, help="where to write the numbers too, on the CPU")
+    parser.add_argument("--out-dir", type=Path, default=Path(__file__).resolve().parent / "results", help="on cuda")
     return parser.parse_args()
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/bm_factorize.py --quick
     python benchmarks/bm_factorize.py --million
+    python benchmarks/bm_factorize.py --device cuda   # see cuda_factorize.py
 
 "total" is what cholespy's constructor does: analyze with the positions of the vertices, nothing reused, and factorize.
 Runs interleaved; cholespy and splu use one thread whatever the row says. Peak memory is that of a fresh process over
@@ -20,6 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cuda_factorize
 from machine import heading
 from peers import (
     DTYPES,
@@ -48,6 +50,9 @@ _OURS = ("total", "analyze", "analyze_without_positions", "factorize", "refactor
 def main() -> None:
     load = load_line()
     options = _options()
+    if options.device == "cuda":
+        cuda_factorize.main(options)
+        return
     if options.child:
         print(json.dumps(_measure_alone(options.child, options.solver, options.dtype, options.threads[0])))
         return
@@ -78,7 +83,8 @@ def _options() -> argparse.Namespace:
         "--million", action="store_true", help="only a square of 1,000 x 1,000 vertices, in processes of its own"
     )
     parser.add_argument("--meshes", nargs="+", metavar="NAME", help=f"of {', '.join(mesh_names())}")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="on the CPU")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--seconds", type=float, default=1.0, help="per row, but at least five rounds")
     parser.add_argument("--out-dir", type=Path, default=Path(__file__).resolve().parent / "results")

@@ -2,6 +2,7 @@
 
     python benchmarks/bm_solve.py --quick
     python benchmarks/bm_solve.py --meshes sphere5 spot --columns 3 --threads 1
+    python benchmarks/bm_solve.py --device cuda       # see cuda_solve.py
 
 A row is a mesh, a dtype, a number of columns and of threads. cholespy and splu use one thread whatever the row says
 (peers.py tells how we know); scikit-sparse computes in float64 in every row. A turn is up to ten calls of one solver; minimum,
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from scipy.sparse.linalg import splu
 
+import cuda_solve
 from machine import heading
 from peers import (
     DTYPES,
@@ -44,6 +46,9 @@ TURN = 10
 def main() -> None:
     load = load_line()
     options = _options()
+    if options.device == "cuda":
+        cuda_solve.main(options)
+        return
     peers = [peer.name for peer in available_peers()]
     bandwidth = Bandwidth(options.threads)
     print(f"{heading()}\n{load}\n{missing_peers()}\n{bandwidth}".replace("\n\n", "\n"))
@@ -75,7 +80,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="642 to 10,242 vertices and 3 columns")
     parser.add_argument("--meshes", nargs="+", metavar="NAME", help=f"of {', '.join(mesh_names())}")
     parser.add_argument("--columns", nargs="+", type=int)
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="on the CPU")
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--seconds", type=float, default=0.6, help="per row, but at least five rounds")
     parser.add_argument("--out-dir", type=Path, default=Path(__file__).resolve().parent / "results")

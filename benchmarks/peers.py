@@ -62,9 +62,9 @@ def _square(side: int) -> Meshes:
     return Meshes([torch.stack([x, y, torch.zeros_like(x)], dim=-1).view(-1, 3) / side], [faces])
 
 
-def system(mesh: str, dtype: str, copies: int = 1) -> tuple[SystemMatrix, Tensor]:
+def system(mesh: str, dtype: str, copies: int = 1, device: Any = "cpu") -> tuple[SystemMatrix, Tensor]:
     """The matrix of a mesh, or of several copies as one block-diagonal system, and its vertices."""
-    meshes = load_mesh(mesh).extend(copies)
+    meshes = load_mesh(mesh).extend(copies).to(device)
     verts = meshes.verts_packed().to(DTYPES[dtype])
     return compute_matrix(verts, meshes.faces_packed(), lambda_=LAMBDA), verts
 

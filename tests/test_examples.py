@@ -18,6 +18,7 @@ from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 from shapes import real_mesh
 
+import cuda_graph
 import reconstruct
 from pt3d_largesteps.metrics import intersection_over_union, self_intersecting_faces, surface_distance
 from pt3d_largesteps.renderers import PyTorch3DRenderer
@@ -320,3 +321,17 @@ def test_the_same_mesh_tangles_without_large_steps():
     plain = judged(target, Settings(steps=300, remesh=False, method="adam"))
     assert large["intersections"] < 0.3 * plain["intersections"]
     assert large["normals"] < 0.5 * plain["normals"]
+
+
+class TestCudaGraph:
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+    def test_it_says_what_it_needs(self, capsys):
+        assert cuda_graph.main([]) == 2
+        assert "needs CUDA" in capsys.readouterr().err
+
+    def test_the_step_that_is_captured(self):
+        fit = cuda_graph.Fit(3, "cpu")
+        before = float(fit.loss().detach())
+        for _ in range(100):
+            fit.step()
+        assert float(fit.loss().detach()) < 0.1 * before
