@@ -179,6 +179,8 @@ class UniformAdam(torch.optim.Optimizer):
         beta1, beta2 = group["betas"]
         # In double precision: 1 - 0.999 has few digits in single.
         step, lr, largest = state["step"].double(), group["lr"], largest.double()
+        if isinstance(lr, Tensor) and lr.dim() > 0:  # of a batch that was moved since
+            lr = lr.to(largest.device)
         if not group["capturable"] and not torch.compiler.is_compiling():
             step = step.item()  # on the CPU
             if largest.numel() == 1 and largest.is_cpu and not isinstance(lr, Tensor):  # numbers cost less than tensors
