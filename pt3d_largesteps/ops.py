@@ -8,8 +8,10 @@
 
 They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``. On CUDA there are ``factorize_levels``,
 ``solve_levels`` and ``solve_levels_detached``, for an index that was made with ``by_levels``. They have one argument more, the
-plan: those numbers of the index that launch kernels, in a list of Python's, since nobody waits for a GPU to read them. ``solve`` is differentiable in ``rhs`` and in
-the matrix's ``values``: with M symmetric and an upstream gradient g of x = M^-1 b,
+plan: those numbers of the index that launch kernels, in a list of Python's, since nobody waits for a GPU to read them.
+
+``solve`` is differentiable in ``rhs`` and in the matrix's ``values``: with M symmetric and an upstream gradient g of
+x = M^-1 b,
 
     dL/db = M^-1 g =: y,        dL/dM_ij = -y_i . x_j on the pattern of M,
 
@@ -34,7 +36,9 @@ NAMESPACE = "pt3d_largesteps"
 
 if not is_compiled():
     _library = torch.library.Library(NAMESPACE, "FRAGMENT")
-    _library.define("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size, bool by_levels) -> Tensor")
+    _library.define(
+        "analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size, bool by_levels) -> Tensor"
+    )
     _library.define("count_entries(Tensor index) -> Tensor")
     _library.define("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)")
     _library.define("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor")

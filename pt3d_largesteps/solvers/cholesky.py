@@ -124,9 +124,11 @@ class CholeskyFactor:
         return factorize(self.symbolic, values, self.values.dtype if same_dtype else None)
 
     def to(self, dtype: torch.dtype) -> CholeskyFactor:
-        """The factor of the same matrix in float32 or float64, factorised again; for another device analyze the matrix there."""
+        """The factor of the same matrix in float32 or float64, factorised again. For another device analyze it there."""
         if not isinstance(dtype, torch.dtype):
-            raise TypeError(f"dtype: expected torch.float32 or torch.float64 (a device is what analyze is for), got {describe(dtype)}")
+            raise TypeError(
+                f"dtype: expected torch.float32 or torch.float64 (a device is what analyze is for), got {describe(dtype)}"
+            )
         return self if dtype == self.dtype else factorize(self.symbolic, self.matrix_values.to(dtype))
 
     def _check_rhs(self, name: str, rhs: Tensor) -> None:
