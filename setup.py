@@ -110,9 +110,7 @@ def cuda_extension(torch):
     toolkit, architectures = plan
     os.environ["CUDA_HOME"] = str(toolkit)  # torch would guess it from where nvcc is found
     os.environ["TORCH_CUDA_ARCH_LIST"] = architectures
-    say(
-        f"builds the solvers for the CPU and for CUDA {toolkit_version(toolkit)} ({architectures}), with the toolkit in {toolkit}"
-    )
+    say(f"builds the solvers for the CPU and for CUDA {toolkit_version(toolkit)} ({architectures}), with {toolkit}")
     from torch.utils import cpp_extension
 
     cpp_extension.CUDA_HOME = str(toolkit)  # read when the module was imported
