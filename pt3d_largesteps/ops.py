@@ -114,7 +114,7 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
             return _solve(values, factor, index, rhs, direction, plan)
         transformed = _is_transformed()
         if transformed:
-            return _Solve.apply(values, factor, index, rhs, direction, plan)
+            return _Solve.apply(values, factor, index, rhs, direction, _Whole(plan))
         if torch.is_grad_enabled() and (rhs.requires_grad or values.requires_grad or factor.requires_grad):
             return _EagerSolve.apply(values, factor, index, rhs, direction, plan)
         return _solve_without_derivatives(values, factor, index, rhs, direction, plan)
@@ -239,19 +239,26 @@ class _EagerSolve(torch.autograd.Function):
         return _backward(ctx, gradient)
 
 
+class _Whole:
+    """A plan that vmap takes for one thing and does not look into."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+
 class _Solve(torch.autograd.Function):
     """The same for forward mode and the transforms of ``torch.func``, which ``register_autograd`` does not serve."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan) -> Tensor:
-        return _solve(values, factor, index, rhs, direction, plan)
+    def forward(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, whole: _Whole) -> Tensor:
+        return _solve(values, factor, index, rhs, direction, whole.plan)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        _setup_context(ctx, inputs, output)
-        values, factor, index = inputs[:3]
+        values, factor, index, rhs, direction, whole = inputs
+        _setup_context(ctx, (values, factor, index, rhs, direction, whole.plan), output)
         ctx.save_for_forward(values, factor, index, output)
 
     @staticmethod

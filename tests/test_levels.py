@@ -150,6 +150,15 @@ def test_compile_vmap_and_forward_mode():
     assert solve(matrix, rhs[0]).shape == (42, 3)
 
 
+def test_second_derivatives_through_transforms():
+    matrix, factor = make_factor(grid(3, 3))
+    rhs = torch.randn(9, 2, dtype=torch.float64)
+    hessian = torch.func.hessian(lambda rhs: (factor.solve(rhs) ** 2).sum())(rhs)
+    inverse = torch.linalg.inv(matrix.to_dense())
+    expected = 2 * torch.einsum("ki,kj,ab->iajb", inverse, inverse, torch.eye(2, dtype=torch.float64))
+    torch.testing.assert_close(hessian, expected)
+
+
 def test_large_steps_go_as_on_the_cpu(monkeypatch):
     """Pins, lambda per vertex, textures' positions, a ragged batch with repeats: the same way, to rounding."""
 
