@@ -28,6 +28,8 @@ from pt3d_largesteps.mesh_system import compute_matrix
 from pt3d_largesteps.optim import UniformAdam
 from pt3d_largesteps.packed import PackedParameter
 from pt3d_largesteps.parameterization import LargeSteps
+from pt3d_largesteps.remesh import Remeshed, remesh
+from pt3d_largesteps.replacing import replace_parameter
 from pt3d_largesteps.solvers import available_solvers
 from pt3d_largesteps.strength import lambda_from_alpha
 from pt3d_largesteps.system import SystemMatrix
@@ -37,6 +39,7 @@ __all__ = [
     "LargeSteps",
     "LargeStepsAdam",
     "PackedParameter",
+    "Remeshed",
     "SystemMatrix",
     "UniformAdam",
     "__version__",
@@ -47,5 +50,7 @@ __all__ = [
     "from_differential",
     "lambda_from_alpha",
     "precondition",
+    "remesh",
+    "replace_parameter",
     "to_differential",
 ]

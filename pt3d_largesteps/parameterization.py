@@ -19,6 +19,8 @@ from pt3d_largesteps.batch import BatchSystem
 from pt3d_largesteps.laplacian import packed_verts_faces
 from pt3d_largesteps.packed import PackedParameter
 from pt3d_largesteps.pins import pinned_mask
+from pt3d_largesteps.remesh import Remeshed
+from pt3d_largesteps.remeshed_steps import remeshed_steps
 from pt3d_largesteps.solvers.base import SolverFactory
 from pt3d_largesteps.strength import DEFAULT_LAMBDA
 from pt3d_largesteps.system import SystemMatrix
@@ -46,6 +48,8 @@ class LargeSteps(nn.Module):
     Attributes:
         u: the parameter, packed (V, 3); it knows its meshes (:class:`~pt3d_largesteps.PackedParameter`).
         system: the :class:`~pt3d_largesteps.BatchSystem`.
+        laplacian: "combinatorial", "cotangent" or "given".
+        remeshing: of a module that :meth:`remeshed` has made, the :class:`~pt3d_largesteps.Remeshed`; else None.
 
     Raises:
         TypeError, ValueError: as :func:`~pt3d_largesteps.compute_matrix`; positions that are NaN or infinite; pins out of
@@ -78,10 +82,11 @@ class LargeSteps(nn.Module):
         _check_positions("meshes", verts, meshes)
         self.lambda_ = DEFAULT_LAMBDA if lambda_ is None and alpha is None else lambda_  # registered where it is a parameter
         self.alpha = alpha
-        self._laplacian = laplacian if isinstance(laplacian, str) else "given"
+        self.laplacian = laplacian if isinstance(laplacian, str) else "given"
         self.system = BatchSystem(meshes, lambda_=lambda_, alpha=alpha, laplacian=laplacian, solver=solver)
         self._template = _topology(meshes)
         self._anchors: Tensor | None = None
+        self.remeshing: Remeshed | None = None
         self.u = PackedParameter(self._encoded(verts), self.system.num_verts_per_mesh)
         if pinned is not None:
             self._hold(pinned_mask(pinned, self.system.num_verts_per_mesh, verts.device), verts)
@@ -182,6 +187,27 @@ class LargeSteps(nn.Module):
         self.system.refactorize(verts)
         self._move_to(verts)
 
+    @torch.no_grad()
+    def remeshed(self, *, optimizer: torch.optim.Optimizer | None = None, moments: str = "reset", **options: Any) -> LargeSteps:
+        """The module of the same surfaces with other, even triangles; see :func:`~pt3d_largesteps.remesh`.
+
+        Pinned vertices stay where they are and stay pinned; lambda per vertex is interpolated. u is made anew from the
+        positions. The new module's ``remeshing`` carries other tensors over: ``steps.remeshing.transfer(colors)``.
+
+        Args:
+            optimizer: gets the new u in the place of the old one (and lambda, where it is learned and one per vertex); its
+                step sizes and schedulers stay.
+            moments: of the optimiser: "reset" (they begin anew), or "interpolate".
+            options: of :func:`~pt3d_largesteps.remesh`, of which ``num_verts``, ``edge_length`` or ``edge_scale`` is needed.
+
+        Raises:
+            ValueError: a Laplacian of your own, which belongs to its faces; an optimiser that has not got u.
+
+        Example:
+            >>> steps = steps.remeshed(num_verts=5000, optimizer=optimizer)
+        """
+        return remeshed_steps(self, optimizer, moments, options)
+
     def _hold(self, mask: Tensor | None, verts: Tensor) -> None:
         """Pins the vertices of a mask at these positions."""
         self.system.set_pinned(mask)
@@ -264,7 +290,7 @@ class LargeSteps(nn.Module):
         text = f"{float(value):g}" if is_number else f"{float(value.min()):g} to {float(value.max()):g}"
         pinned = "" if self.pinned is None else f", pinned={int(self.pinned.sum())}"
         return (
-            f"meshes={len(self._template)}, verts={system.num_verts}, {name}={text}, laplacian={self._laplacian},"
+            f"meshes={len(self._template)}, verts={system.num_verts}, {name}={text}, laplacian={self.laplacian},"
             f" solver={solver}{pinned}; {system.describe()}"
         )
 
