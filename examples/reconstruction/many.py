@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 
-from pt3d_largesteps import LargeSteps, UniformAdam
+from pt3d_largesteps import LargeSteps, UniformAdam, remesh
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
+from reconstruction.edge_lengths import mean_edge_length
 from reconstruction.methods import DEFAULT_LR
 from reconstruction.optimization import LR_DECAY, STAGES, VIEWS_PER_STEP, Run, Settings, shuffled_views, start_meshes
-from reconstruction.remeshing import mean_edge_length, remesh
 from reconstruction.views import fibonacci_cameras
 
 
@@ -46,7 +46,7 @@ def reconstruct_together(
         if step in stage_of_step:
             num_verts, factor = stage_of_step[step]
             if num_verts is not None:
-                meshes = join_meshes_as_batch([remesh(mesh, num_verts) for mesh in meshes.detach()])
+                meshes = remesh(meshes.detach(), num_verts=num_verts).meshes
             edge_lengths = torch.tensor([mean_edge_length(mesh) for mesh in meshes], device=settings.device)
             steps = LargeSteps(meshes, lambda_=settings.lambda_ * factor, solver=settings.solver)
             optimizer = UniformAdam(steps.parameters(), betas=(0.9, 0.99))

@@ -11,10 +11,11 @@ import torch
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
+from pt3d_largesteps import remesh
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.solvers import Solver, solver_for
+from reconstruction.edge_lengths import mean_edge_length
 from reconstruction.methods import DEFAULT_LR, Method, make_method
-from reconstruction.remeshing import mean_edge_length, remesh
 from reconstruction.views import fibonacci_cameras
 
 # Coarse to fine: (part of the steps after which it begins, vertices, lambda relative to the first stage's)
@@ -120,7 +121,7 @@ def _begin_stage(run: Run, settings: Settings, num_verts: int | None, lambda_fac
     """Remeshes, unless it is the first stage, and makes the parameter anew from the positions."""
     start = time.perf_counter()
     if num_verts is not None:
-        run.meshes = remesh(run.meshes, num_verts)
+        run.meshes = remesh(run.meshes, num_verts=num_verts).meshes
     edge_length = mean_edge_length(run.meshes)
     run.seconds["remesh"] += time.perf_counter() - start
 
