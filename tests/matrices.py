@@ -10,10 +10,16 @@ import torch
 from pt3d_largesteps import SystemMatrix, compute_matrix
 
 
+def scipy_matrix(matrix: SystemMatrix) -> scipy.sparse.csc_matrix:
+    """In float64."""
+    parts = (matrix.values.double().cpu(), matrix.col_indices.cpu(), matrix.crow_indices.cpu())
+    return scipy.sparse.csr_matrix(parts, shape=matrix.shape).tocsc()
+
+
 def scipy_solve(matrix: SystemMatrix, rhs: torch.Tensor) -> torch.Tensor:
-    """In float64, by SuperLU."""
-    csc = scipy.sparse.csr_matrix((matrix.values.double(), matrix.col_indices, matrix.crow_indices), shape=matrix.shape).tocsc()
-    return torch.from_numpy(np.asarray(scipy.sparse.linalg.splu(csc).solve(rhs.double().numpy())))
+    """In float64, by SuperLU; on the device of the right-hand side."""
+    solution = scipy.sparse.linalg.splu(scipy_matrix(matrix)).solve(rhs.double().cpu().numpy())
+    return torch.from_numpy(np.asarray(solution)).to(rhs.device)
 
 
 def mesh_matrix(meshes, dtype=torch.float64, **kwargs) -> SystemMatrix:

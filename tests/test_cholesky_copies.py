@@ -71,42 +71,42 @@ def _solve_again(factor: CholeskyFactor, rhs: torch.Tensor, expected: torch.Tens
 
 class TestCopies:
     @pytest.mark.parametrize("copied", [copy.deepcopy, lambda f: pickle.loads(pickle.dumps(f)), copy.copy])
-    def test_copies_solve_alike(self, copied):
-        matrix = mesh_matrix(ico_sphere(3))
+    def test_copies_solve_alike(self, copied, device):
+        matrix = mesh_matrix(ico_sphere(3).to(device))
         factor = factorize(analyze(matrix), matrix)
-        rhs = torch.randn(642, 3, dtype=torch.float64)
+        rhs = torch.randn(642, 3, dtype=torch.float64, device=device)
         assert torch.equal(copied(factor).solve(rhs), factor.solve(rhs))
         assert torch.equal(factorize(copied(factor.symbolic), matrix).solve(rhs), factor.solve(rhs))
 
-    def test_a_deep_copy_shares_no_numbers(self):
-        matrix = mesh_matrix(ico_sphere(1))
+    def test_a_deep_copy_shares_no_numbers(self, device):
+        matrix = mesh_matrix(ico_sphere(1).to(device))
         factor = factorize(analyze(matrix), matrix)
         other = copy.deepcopy(factor)
-        rhs = torch.randn(42, dtype=torch.float64)
+        rhs = torch.randn(42, dtype=torch.float64, device=device)
         before = factor.solve(rhs)
         other.values.zero_()
         other.matrix_values.zero_()
         assert torch.equal(factor.solve(rhs), before)
         assert float(matrix.values.abs().min()) > 0
 
-    def test_a_pickle_leaves_the_stored_factor_out(self):
-        matrix = mesh_matrix(ico_sphere(4))
+    def test_a_pickle_leaves_the_stored_factor_out(self, device):
+        matrix = mesh_matrix(ico_sphere(4).to(device))
         factor = factorize(analyze(matrix), matrix)
         assert len(pickle.dumps(factor)) < factor.symbolic.nbytes + matrix.values.nbytes + 10_000
 
-    def test_another_dtype(self):
-        matrix = mesh_matrix(ico_sphere(3), torch.float32)
+    def test_another_dtype(self, device):
+        matrix = mesh_matrix(ico_sphere(3).to(device), torch.float32)
         factor = factorize(analyze(matrix), matrix)
-        rhs = torch.randn(642, 3, dtype=torch.float64)
+        rhs = torch.randn(642, 3, dtype=torch.float64, device=device)
         double = factor.to(torch.float64)
         torch.testing.assert_close(double.solve(rhs), scipy_solve(matrix, rhs), rtol=0, atol=1e-11)
         assert torch.equal(double.to(torch.float32).values, factor.values)
         assert factor.to(torch.float32) is factor
 
-    def test_other_numbers_for_the_same_pattern(self):
-        first, second = mesh_matrix(ico_sphere(2)), mesh_matrix(ico_sphere(2), lambda_=3.0)
+    def test_other_numbers_for_the_same_pattern(self, device):
+        first, second = (mesh_matrix(ico_sphere(2).to(device), lambda_=lambda_) for lambda_ in (19.0, 3.0))
         factor = factorize(analyze(first), first).refactorize(second.values)
-        rhs = torch.randn(162, 3, dtype=torch.float64)
+        rhs = torch.randn(162, 3, dtype=torch.float64, device=device)
         torch.testing.assert_close(factor.solve(rhs), scipy_solve(second, rhs), rtol=0, atol=1e-12)
         assert factor.symbolic is analyze(second)
 
@@ -116,12 +116,14 @@ class TestWhatIsKept:
     def _empty(self, monkeypatch):
         monkeypatch.setattr(_kept, "_kept", type(_kept._kept)())
 
-    def test_an_equal_topology_is_analysed_once(self):
-        symbolic = analyze(mesh_matrix(ico_sphere(2)))
-        assert analyze(mesh_matrix(ico_sphere(2), torch.float32, lambda_=1.0)) is symbolic
-        assert analyze(mesh_matrix(ico_sphere(2)), torch.rand(162, 3)) is symbolic
-        assert analyze(mesh_matrix(ico_sphere(2)), reuse=False) is not symbolic
-        assert analyze(mesh_matrix(grid(162, 1))) is not symbolic
+    def test_an_equal_topology_is_analysed_once(self, device):
+        sphere = ico_sphere(2).to(device)
+        symbolic = analyze(mesh_matrix(sphere))
+        assert analyze(mesh_matrix(sphere, torch.float32, lambda_=1.0)) is symbolic
+        assert analyze(mesh_matrix(sphere), torch.rand(162, 3)) is symbolic
+        assert analyze(mesh_matrix(sphere), reuse=False) is not symbolic
+        assert analyze(mesh_matrix(grid(162, 1).to(device))) is not symbolic
+        assert analyze(mesh_matrix(ico_sphere(2))).index.device.type == "cpu"  # one for each device
 
     def test_the_last_ones_within_a_number_are_kept(self):
         matrices = [SystemMatrix.from_sparse(torch.eye(size)) for size in range(1, _Kept.MAX_NUMBER + 10)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from operators import factorize_arguments, operator, solve_arguments
 from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
 
@@ -20,8 +21,8 @@ OPS = torch.ops.pt3d_largesteps
 
 
 @pytest.fixture
-def matrix() -> SystemMatrix:
-    return compute_matrix(ico_sphere(1))
+def matrix(device) -> SystemMatrix:
+    return compute_matrix(ico_sphere(1).to(device))
 
 
 @pytest.fixture
@@ -66,21 +67,22 @@ class TestNotPositiveDefinite:
         with pytest.raises(NotPositiveDefiniteError, match=r"got the pivot 0 \(the diagonal entry is 0\) at vertex"):
             factorize(analyze(matrix), torch.zeros_like(matrix.values))
 
-    def test_two_by_two(self):
-        matrix = SystemMatrix.from_sparse(torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
+    def test_two_by_two(self, device):
+        matrix = SystemMatrix.from_sparse(torch.tensor([[1.0, 2.0], [2.0, 1.0]], device=device))
         message = r"got the pivot -3 \(the diagonal entry is 1\) at vertex [01]; the likely cause: negative weights"
         with pytest.raises(NotPositiveDefiniteError, match=message):
             factorize(analyze(matrix), matrix)
 
-    def test_a_laplacian_alone_is_singular(self):
-        values = compute_matrix(ico_sphere(2).verts_packed().double(), ico_sphere(2).faces_packed(), lambda_=1e9)
-        laplacian = torch.where(values.row_indices == values.col_indices, values.values - 1, values.values).round()
+    def test_a_laplacian_alone_is_singular(self, device):
+        sphere = ico_sphere(2).to(device)
+        matrix = compute_matrix(sphere.verts_packed().double(), sphere.faces_packed(), lambda_=1e9)
+        laplacian = torch.where(matrix.row_indices == matrix.col_indices, matrix.values - 1, matrix.values).round()
         with pytest.raises(NotPositiveDefiniteError, match="what the identity adds is lost in rounding"):
-            factorize(analyze(values), laplacian)
+            factorize(analyze(matrix), laplacian)
 
-    def test_negative_weights(self):
-        edges = torch.tensor([[0, 1], [1, 2], [2, 3], [0, 3], [0, 2]])
-        weights = torch.tensor([1.0, 1.0, 1.0, 1.0, -0.9])
+    def test_negative_weights(self, device):
+        edges = torch.tensor([[0, 1], [1, 2], [2, 3], [0, 3], [0, 2]], device=device)
+        weights = torch.tensor([1.0, 1.0, 1.0, 1.0, -0.9], device=device)
         matrix = SystemMatrix.from_edges(edges, weights, 4, lambda_=100.0)
         factorize(analyze(matrix), matrix)  # not every negative weight does harm
         matrix = SystemMatrix.from_edges(edges, torch.where(weights < 0, -1.5, weights), 4, lambda_=100.0)
@@ -89,10 +91,10 @@ class TestNotPositiveDefinite:
         assert caught.value.vertex in (0, 2)
 
     @pytest.mark.parametrize("solver", ["auto", "cholesky"])
-    def test_the_mesh_and_the_vertex_in_it_are_named(self, solver):
+    def test_the_mesh_and_the_vertex_in_it_are_named(self, solver, device):
         laplacian = torch.zeros(54, 54)
         laplacian[12 + 17, 12 + 17] = -3
-        meshes = join_meshes_as_batch([ico_sphere(0), ico_sphere(1)])
+        meshes = join_meshes_as_batch([ico_sphere(0), ico_sphere(1)]).to(device)
         steps = LargeSteps(meshes, 1.0, laplacian=laplacian, solver=solver)
         with pytest.raises(NotPositiveDefiniteError, match=r"at vertex 29; .* \(vertex 17 of mesh 1\)$") as caught:
             steps()
@@ -131,7 +133,7 @@ class TestNumbersThatAreNotFinite:
     @pytest.mark.parametrize("num_columns", [1, 3, 5, 12, 27])
     @pytest.mark.parametrize("level", [1, 4])
     def test_anywhere_in_the_right_hand_side(self, num_columns, level):
-        matrix = compute_matrix(ico_sphere(level))
+        matrix = compute_matrix(ico_sphere(level))  # on the CPU: on CUDA it is not looked for
         factor = factorize(analyze(matrix, matrix.positions), matrix)
         size = matrix.shape[0]
         for k, vertex in enumerate(range(0, size, 1 if level == 1 else 97)):
@@ -142,13 +144,14 @@ class TestNumbersThatAreNotFinite:
                 factor.solve(rhs)
 
     @pytest.mark.parametrize("entry", [math.nan, math.inf])
-    def test_in_the_gradient(self, factor, entry):
-        rhs = torch.ones(42, 3, requires_grad=True)
+    def test_in_the_gradient(self, entry):
+        matrix = compute_matrix(ico_sphere(1))  # on the CPU, here too
+        factor, rhs = factorize(analyze(matrix), matrix), torch.ones(42, 3, requires_grad=True)
         with pytest.raises(ValueError, match="the gradient of the solution: expected finite numbers, got"):
             (factor.solve(rhs) * entry).sum().backward()
 
     def test_in_the_positions(self, matrix):
-        positions = torch.zeros(42, 3)
+        positions = torch.zeros(42, 3, device=matrix.device)
         positions[3, 1] = math.nan
         with pytest.raises(ValueError, match=r"positions: expected finite numbers, got nan at index \(3, 1\)"):
             analyze(matrix, positions)
@@ -165,21 +168,22 @@ class TestArguments:
             (torch.zeros(42, 3).double(), TypeError, "rhs: expected torch.float32, the dtype of the .*, got"),
             (torch.zeros(42, 3).half(), TypeError, "rhs: expected torch.float32"),
             (torch.zeros(42, 3, dtype=torch.int64), TypeError, "rhs: expected torch.float32"),
-            (torch.zeros(42, 3, device="meta"), ValueError, "rhs: expected it on cpu, as the factor, got .* on meta"),
+            (torch.zeros(42, 3, device="meta"), ValueError, "rhs: expected it on {device}, as the factor, got .* on meta"),
         ],
     )
-    def test_right_hand_sides(self, factor, rhs, error, message):
-        with pytest.raises(error, match=message):
+    def test_right_hand_sides(self, factor, rhs, error, message, device):
+        rhs = rhs.to(device) if isinstance(rhs, torch.Tensor) and not rhs.is_meta else rhs
+        with pytest.raises(error, match=message.format(device=device)):
             factor.solve(rhs)
 
     @pytest.mark.parametrize("refine", [-1, True, 1.0, "1", None])
-    def test_refine(self, factor, refine):
+    def test_refine(self, factor, refine, device):
         with pytest.raises(ValueError, match="refine: expected an integer of at least 0, got"):
-            factor.solve(torch.zeros(42), refine=refine)
+            factor.solve(torch.zeros(42, device=device), refine=refine)
 
-    def test_solution_of_another_shape(self, factor):
+    def test_solution_of_another_shape(self, factor, device):
         with pytest.raises(ValueError, match=r"solution: expected the shape of rhs, \(42, 3\), got .* \(42, 2\)"):
-            factor.residual(torch.zeros(42, 3), torch.zeros(42, 2))
+            factor.residual(torch.zeros(42, 3, device=device), torch.zeros(42, 2, device=device))
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.complex64])
     def test_dtypes_of_the_values(self, matrix, factor, dtype):
@@ -202,7 +206,8 @@ class TestArguments:
     @pytest.mark.parametrize(
         "values", [torch.zeros(281), torch.zeros(283), torch.zeros(282, 1), torch.zeros(1, 1, 282), [1.0] * 282]
     )
-    def test_values_of_another_shape(self, factor, values):
+    def test_values_of_another_shape(self, factor, values, device):
+        values = values.to(device) if isinstance(values, torch.Tensor) else values
         with pytest.raises(
             ValueError, match=r"values: expected a tensor of shape \(282,\) or \(B, 282\), one number per entry .*, got"
         ):
@@ -210,16 +215,16 @@ class TestArguments:
 
     def test_another_device(self, matrix):
         away = SystemMatrix(*(t.to("meta") for t in (matrix.crow_indices, matrix.col_indices, matrix.values)))
-        with pytest.raises(ValueError, match="matrix: expected it on the CPU, got it on meta"):
+        with pytest.raises(ValueError, match=r"matrix: expected it on the CPU.*, got it on meta"):
             analyze(away)
-        with pytest.raises(ValueError, match=r"values: expected a tensor on the CPU, got .* on meta"):
+        with pytest.raises(ValueError, match=r"values: expected .* on .*, got .* on meta"):
             factorize(analyze(matrix), away.values)
 
-    def test_another_pattern_with_as_many_entries(self):
-        star, line = torch.tensor([[0, 1], [0, 2], [0, 3]]), torch.tensor([[0, 1], [1, 2], [2, 3]])
-        symbolic = analyze(SystemMatrix.from_edges(star, torch.ones(3), 4))
+    def test_another_pattern_with_as_many_entries(self, device):
+        star, line = torch.tensor([[[0, 1], [0, 2], [0, 3]], [[0, 1], [1, 2], [2, 3]]], device=device)
+        symbolic = analyze(SystemMatrix.from_edges(star, torch.ones(3, device=device), 4))
         with pytest.raises(ValueError, match="matrix: expected the pattern that was analysed, 4 rows and 10 entries, got"):
-            factorize(symbolic, SystemMatrix.from_edges(line, torch.ones(3), 4))
+            factorize(symbolic, SystemMatrix.from_edges(line, torch.ones(3, device=device), 4))
 
     @pytest.mark.parametrize("positions", [torch.zeros(41, 3), torch.zeros(42, 2), torch.zeros(42), [[0.0] * 3] * 42])
     def test_positions(self, matrix, positions):
@@ -239,6 +244,12 @@ def ints(*numbers: int) -> torch.Tensor:
 
 
 class TestOperatorsCalledDirectly:
+    """On the CPU."""
+
+    @pytest.fixture
+    def matrix(self) -> SystemMatrix:
+        return compute_matrix(ico_sphere(1))
+
     @pytest.mark.parametrize(
         ("crow_indices", "col_indices", "message"),
         [
@@ -264,34 +275,34 @@ class TestOperatorsCalledDirectly:
     def test_patterns(self, crow_indices, col_indices, message):
         for positions in (None, torch.zeros(max(len(crow_indices) - 1, 0), 3, dtype=torch.float64)):
             with pytest.raises(RuntimeError, match=message):
-                OPS.analyze(crow_indices, col_indices, positions, 24)
+                OPS.analyze(crow_indices, col_indices, positions, 24, False)
 
     def test_more_entries_than_31_bits(self):
         number = 2**31
         with pytest.raises(RuntimeError, match="col_indices: expected a contiguous int64 tensor"):
-            OPS.analyze(ints(0, number), ints(0).expand(number), None, 24)
+            OPS.analyze(ints(0, number), ints(0).expand(number), None, 24, False)
         try:
             untouched = torch.empty(number, dtype=torch.int64)  # 16 GiB of addresses, of which none is used
         except RuntimeError:
             pytest.skip("no room for the addresses")
         with pytest.raises(RuntimeError, match=f"expected fewer than 2.31 vertices and entries, got 1 and {number}"):
-            OPS.analyze(ints(0, number), untouched, None, 24)
+            OPS.analyze(ints(0, number), untouched, None, 24, False)
 
     @pytest.mark.parametrize("leaf_size", [0, -1, 1025, 2**40])
     def test_leaf_size(self, leaf_size):
         with pytest.raises(RuntimeError, match=rf"leaf_size: expected a number in \[1, 1024\], got {leaf_size}"):
-            OPS.analyze(ints(0, 1), ints(0), None, leaf_size)
+            OPS.analyze(ints(0, 1), ints(0), None, leaf_size, False)
 
     @pytest.mark.parametrize("positions", [torch.zeros(41, 3).double(), torch.zeros(42, 3), torch.zeros(3, 42).double().T])
     def test_positions(self, factor, positions):
         with pytest.raises(RuntimeError, match="positions: expected"):
-            OPS.analyze(*factor.symbolic.pattern(), positions, 24)
+            OPS.analyze(*factor.symbolic.pattern(), positions, 24, False)
 
     @pytest.mark.parametrize("entry", [math.nan, math.inf, 1e308])
     def test_positions_that_lead_nowhere_do_no_harm(self, factor, matrix, entry):
         positions = torch.full((42, 3), entry, dtype=torch.float64)
         positions[::2] *= -1
-        index = OPS.analyze(*factor.symbolic.pattern(), positions, 8)
+        index = OPS.analyze(*factor.symbolic.pattern(), positions, 8, False)
         numbers, breakdown = OPS.factorize(matrix.values, index, True)
         rhs = torch.randn(42, 3)
         assert float(breakdown[0]) == -1
@@ -319,33 +330,6 @@ class TestOperatorsCalledDirectly:
         with pytest.raises(RuntimeError, match="index: expected"):
             OPS.solve(factor.matrix_values, factor.values, index, torch.ones(42, 1), 0)
 
-    @pytest.mark.parametrize(
-        ("name", "spoil"),
-        [
-            ("values", lambda t: t[:-1]),
-            ("factor", lambda t: t[:-1]),
-            ("factor", lambda t: t.repeat_interleave(2)[::2]),
-            ("factor", lambda t: t.half()),
-            ("values", lambda t: t.view(1, -1)),
-            ("rhs", lambda t: t.double()),
-            ("rhs", lambda t: t.unsqueeze(2)),
-            ("rhs", lambda t: t[:-1]),
-            ("rhs", lambda t: t[:, 0]),
-        ],
-    )
-    def test_solve(self, factor, name, spoil):
-        given = {"values": factor.matrix_values, "factor": factor.values, "index": factor.symbolic.index}
-        given["rhs"] = torch.ones(42, 3)
-        with pytest.raises(RuntimeError, match=f"{name}: expected"):
-            OPS.solve(*{**given, name: spoil(given[name])}.values(), 0)
-
-    @pytest.mark.parametrize(
-        "spoil", [lambda v: v[1:], lambda v: v.half(), lambda v: v[None, None], lambda v: v.repeat(2)[::2]]
-    )
-    def test_factorize(self, factor, spoil):
-        with pytest.raises(RuntimeError, match="values: expected"):
-            OPS.factorize(spoil(factor.matrix_values), factor.symbolic.index, True)
-
     @pytest.mark.parametrize("entry", [math.nan, math.inf])
     def test_values_that_are_not_finite_break_down(self, factor, matrix, entry):
         rows, cols = matrix.row_indices, matrix.col_indices
@@ -361,6 +345,39 @@ class TestOperatorsCalledDirectly:
         assert subprocess.run(command, check=False).returncode == 0
 
 
+class TestWhatOperatorsAreGiven:
+    """On every device: what does not fit would be read or written out of bounds."""
+
+    @pytest.mark.parametrize(
+        ("name", "spoil"),
+        [
+            ("values", lambda t: t[:-1]),
+            ("factor", lambda t: t[:-1]),
+            ("factor", lambda t: t.repeat_interleave(2)[::2]),
+            ("factor", lambda t: t.half()),
+            ("values", lambda t: t.view(1, -1)),
+            ("rhs", lambda t: t.double()),
+            ("rhs", lambda t: t.unsqueeze(2)),
+            ("rhs", lambda t: t[:-1]),
+            ("rhs", lambda t: t[:, 0]),
+        ],
+    )
+    def test_solve(self, factor, name, spoil, device):
+        arguments = list(solve_arguments(factor, torch.ones(42, 3, device=device)))
+        place = ["values", "factor", "index", "rhs"].index(name)
+        arguments[place] = spoil(arguments[place])
+        with pytest.raises(RuntimeError, match=f"{name}: expected"):
+            operator("solve", device)(*arguments)
+
+    @pytest.mark.parametrize(
+        "spoil", [lambda v: v[1:], lambda v: v.half(), lambda v: v[None, None], lambda v: v.repeat(2)[::2]]
+    )
+    def test_factorize(self, factor, spoil, device):
+        values, *others = factorize_arguments(factor, True)
+        with pytest.raises(RuntimeError, match="values: expected"):
+            operator("factorize", device)(spoil(values), *others)
+
+
 ENTRIES_BEFORE_A_WALL = """
 import ctypes, mmap, sys, numpy, torch
 torch.ops.load_library(sys.argv[1])
@@ -372,7 +389,7 @@ assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory.ctypes.data + page), ct
 crow_indices = torch.full((number + 100,), number)
 crow_indices[0], crow_indices[1] = 0, number + 50
 try:
-    torch.ops.pt3d_largesteps.analyze(crow_indices, torch.from_numpy(memory[:number]), None, 24)
+    torch.ops.pt3d_largesteps.analyze(crow_indices, torch.from_numpy(memory[:number]), None, 24, False)
 except RuntimeError:
     pass
 """

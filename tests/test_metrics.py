@@ -11,8 +11,9 @@ from shapes import empty, join
 from pt3d_largesteps.metrics import flipped_faces, intersection_over_union, self_intersecting_faces, surface_distance
 
 
-def test_two_spheres():
-    sphere, larger = ico_sphere(5), ico_sphere(5).scale_verts(1.2)
+def test_two_spheres(device):
+    sphere = ico_sphere(5).to(device)
+    larger = sphere.scale_verts(1.2)
     distance = surface_distance(sphere, larger)
     # 0.2 apart everywhere, up to the distance between samples
     assert distance.forward == pytest.approx(0.04, rel=0.05)
@@ -41,16 +42,16 @@ def test_inverted_normals():
     assert surface_distance(inverted, sphere).normal_consistency == pytest.approx(-1.0, abs=0.01)
 
 
-def test_the_seed_decides_and_the_global_state_is_left_alone():
-    sphere = ico_sphere(2)
+def test_the_seed_decides_and_the_global_state_is_left_alone(device):
+    sphere = ico_sphere(2).to(device)
     state = torch.random.get_rng_state()
     assert surface_distance(sphere, sphere, seed=1) == surface_distance(sphere, sphere, seed=1)
     assert surface_distance(sphere, sphere, seed=1) != surface_distance(sphere, sphere, seed=2)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_intersection_over_union():
-    masks, references = torch.zeros(3, 10, 10), torch.zeros(3, 10, 10)
+def test_intersection_over_union(device):
+    masks, references = torch.zeros(2, 3, 10, 10, device=device)
     masks[0, :6], references[0, 3:] = 1, 1  # 3 rows of 10 in common
     masks[1, :5], references[1, :5] = 1, 0.9
     iou = intersection_over_union(masks, references)
@@ -59,20 +60,17 @@ def test_intersection_over_union():
 
 
 class TestSelfIntersections:
-    def test_none(self):
-        assert self_intersecting_faces(join_meshes_as_batch([ico_sphere(3), torus(0.3, 1.0, 12, 20), empty()])).tolist() == [
-            0,
-            0,
-            0,
-        ]
+    def test_none(self, device):
+        batch = join_meshes_as_batch([ico_sphere(3), torus(0.3, 1.0, 12, 20), empty()]).to(device)
+        assert self_intersecting_faces(batch).tolist() == [0, 0, 0]
 
-    def test_two_tetrahedra_through_each_other(self):
+    def test_two_tetrahedra_through_each_other(self, device):
         tetrahedron = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
         faces = torch.tensor([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
         star = join([Meshes([tetrahedron], [faces]), Meshes([-tetrahedron], [faces])])
         apart = join([Meshes([tetrahedron], [faces]), Meshes([tetrahedron + 3], [faces])])
-        assert self_intersecting_faces(star).item() == 1.0
-        assert self_intersecting_faces(apart).item() == 0.0
+        assert self_intersecting_faces(star.to(device)).item() == 1.0
+        assert self_intersecting_faces(apart.to(device)).item() == 0.0
 
     def test_two_faces_of_many(self):
         sphere = ico_sphere(3)
@@ -86,31 +84,32 @@ class TestSelfIntersections:
         crossing = Meshes([verts], [torch.tensor([[0, 1, 2], [0, 3, 4]])])
         assert self_intersecting_faces(crossing).item() == 1.0
 
-    def test_positions_that_are_not_finite(self):
+    def test_positions_that_are_not_finite(self, device):
         verts = ico_sphere(0).verts_packed().clone()
         verts[3] = math.nan
         with pytest.raises(ValueError, match="vertices of mesh 0: expected finite numbers, got nan"):
-            self_intersecting_faces(Meshes([verts], ico_sphere(0).faces_list()))
+            self_intersecting_faces(Meshes([verts], ico_sphere(0).faces_list()).to(device))
 
 
-def test_float64_meshes():
-    sphere = ico_sphere(2)
+def test_float64_meshes(device):
+    sphere = ico_sphere(2).to(device)
     double = Meshes([sphere.verts_packed().double()], sphere.faces_list())
     assert surface_distance(double, sphere).chamfer == surface_distance(sphere, sphere).chamfer
 
 
 class TestFlippedFaces:
-    def test_some(self):
-        sphere = ico_sphere(2)
+    def test_some(self, device):
+        sphere = ico_sphere(2).to(device)
         faces = sphere.faces_packed().clone()
         faces[:32] = faces[:32].flip(1)
         flipped = Meshes(sphere.verts_list(), [faces])
         assert flipped_faces(flipped, sphere).item() == pytest.approx(32 / 320)
 
-    def test_batches(self):
-        sphere = ico_sphere(2)
+    def test_batches(self, device):
+        sphere = ico_sphere(2).to(device)
         inverted = Meshes(sphere.verts_list(), [sphere.faces_packed().flip(1)])
-        assert flipped_faces(join_meshes_as_batch([sphere, inverted, empty()]), sphere).tolist() == [0, 1, 0]
+        batch = join_meshes_as_batch([sphere, inverted, empty().to(device)])
+        assert flipped_faces(batch, sphere).tolist() == [0, 1, 0]
 
 
 class TestErrors:

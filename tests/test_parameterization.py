@@ -1,12 +1,14 @@
 """LargeSteps on Meshes: what comes back, its gradients, and how the module lives among torch's."""
 
 import copy
+import functools
 import io
 import math
 import pickle
 
 import pytest
 import torch
+from comparing import gradcheck, gradgradcheck
 from pytorch3d.loss import mesh_edge_loss, mesh_laplacian_smoothing, mesh_normal_consistency
 from pytorch3d.renderer import TexturesUV, TexturesVertex
 from pytorch3d.structures import Meshes, join_meshes_as_batch
@@ -33,10 +35,10 @@ def as_double(meshes: Meshes) -> Meshes:
 
 @EVERY_SOLVER
 @pytest.mark.parametrize("name", list(shapes()))
-def test_the_meshes_come_back(name, solver):
-    meshes = shapes()[name]
+def test_the_meshes_come_back(name, solver, device):
+    meshes = shapes()[name].to(device)
     result = LargeSteps(meshes, solver=solver)()
-    assert len(result) == len(meshes)
+    assert (len(result), result.device) == (len(meshes), device)
     torch.testing.assert_close(result.verts_packed(), meshes.verts_packed(), rtol=1e-4, atol=1e-5)
     assert torch.equal(result.faces_packed(), meshes.faces_packed())
     for given, returned in zip(meshes.verts_list(), result.verts_list(), strict=True):
@@ -45,44 +47,44 @@ def test_the_meshes_come_back(name, solver):
         assert torch.equal(given, returned)
 
 
-def test_one_parameter_and_its_value():
-    meshes = ragged()
+def test_one_parameter_and_its_value(device):
+    meshes = ragged().to(device)
     steps = LargeSteps(meshes, lambda_=5.0)
     assert [name for name, _ in steps.named_parameters()] == ["u"]
     torch.testing.assert_close(steps.u, compute_matrix(meshes, lambda_=5.0) @ meshes.verts_packed())
 
 
 @pytest.mark.parametrize("columns", [(), (1,), (3,), (7,)])
-def test_functions_on_any_channels(columns):
-    matrix = compute_matrix(ico_sphere(2))
-    colors = torch.rand(162, *columns)
+def test_functions_on_any_channels(columns, device):
+    matrix = compute_matrix(ico_sphere(2).to(device))
+    colors = torch.rand(162, *columns, device=device)
     u = to_differential(matrix, colors)
     torch.testing.assert_close(from_differential(matrix, u), colors, rtol=1e-4, atol=1e-5)
 
 
 @EVERY_SOLVER
-def test_gradient_is_a_solve_with_the_same_matrix(solver):
-    steps = LargeSteps(ico_sphere(2), solver=solver)
-    weight = torch.randn(162, 3)
+def test_gradient_is_a_solve_with_the_same_matrix(solver, device):
+    steps = LargeSteps(ico_sphere(2).to(device), solver=solver)
+    weight = torch.randn(162, 3, device=device)
     (steps().verts_packed() * weight).sum().backward()
     expected = torch.linalg.solve(steps.matrix.to_dense(), weight)
     torch.testing.assert_close(steps.u.grad, expected, rtol=1e-4, atol=1e-5)
 
 
 @EVERY_SOLVER
-def test_gradcheck_through_the_meshes(solver):
-    meshes = as_double(join_meshes_as_batch([ico_sphere(0), grid(2, 3), ico_sphere(0)]))
+def test_gradcheck_through_the_meshes(solver, device):
+    meshes = as_double(join_meshes_as_batch([ico_sphere(0), grid(2, 3), ico_sphere(0)]).to(device))
     steps = LargeSteps(meshes, lambda_=0.7, solver=solver)
 
     def padded(u):
         return torch.func.functional_call(steps, {"u": u}, ()).verts_padded()
 
-    assert torch.autograd.gradcheck(padded, steps.u)
-    assert torch.autograd.gradgradcheck(padded, steps.u)
+    assert gradcheck(padded, steps.u)
+    assert gradgradcheck(padded, steps.u)
 
 
-def test_losses_of_pytorch3d_on_a_ragged_batch():
-    steps = LargeSteps(ragged())
+def test_losses_of_pytorch3d_on_a_ragged_batch(device):
+    steps = LargeSteps(ragged().to(device))
     meshes = steps()
     loss = mesh_edge_loss(meshes) + mesh_normal_consistency(meshes) + mesh_laplacian_smoothing(meshes)
     loss.backward()
@@ -90,36 +92,36 @@ def test_losses_of_pytorch3d_on_a_ragged_batch():
     assert steps.u.grad.abs().max() > 0
 
 
-def test_empty_meshes_in_the_batch_keep_their_places():
-    batch = join_meshes_as_batch([empty(), ico_sphere(1), empty(), grid()])
+def test_empty_meshes_in_the_batch_keep_their_places(device):
+    batch = join_meshes_as_batch([empty(), ico_sphere(1), empty(), grid()]).to(device)
     result = LargeSteps(batch)()
     assert result.num_verts_per_mesh().tolist() == [0, 42, 0, 20]
 
 
-def test_a_mesh_without_faces_stays_where_it_is():
+def test_a_mesh_without_faces_stays_where_it_is(device):
     points = Meshes(
         [torch.rand(4, 3), ico_sphere(0).verts_packed()], [torch.zeros(0, 3, dtype=torch.int64), ico_sphere(0).faces_packed()]
-    )
+    ).to(device)
     result = LargeSteps(points)()
     torch.testing.assert_close(result.verts_list()[0], points.verts_list()[0])
 
 
-def test_a_batch_of_empty_meshes():
-    steps = LargeSteps(join_meshes_as_batch([empty(), empty()]))
-    assert len(steps()) == 2
+def test_a_batch_of_empty_meshes(device):
+    steps = LargeSteps(join_meshes_as_batch([empty(), empty()]).to(device))
+    assert (len(steps()), steps().device) == (2, device)
     assert steps().isempty()
 
 
 class TestMeshesThatComeBack:
-    def test_topology_is_found_once(self, monkeypatch):
-        first, second = (LargeSteps(ragged())() for _ in range(2))
+    def test_topology_is_found_once(self, monkeypatch, device):
+        first, second = (LargeSteps(ragged().to(device))() for _ in range(2))
         calls = []
         monkeypatch.setattr(torch, "unique", lambda *args, **kwargs: calls.append(args))
         assert len(first.edges_packed()) == len(second.edges_packed()) > 0
         assert not calls
 
-    def test_the_given_meshes_are_not_touched(self):
-        meshes = ico_sphere(1)
+    def test_the_given_meshes_are_not_touched(self, device):
+        meshes = ico_sphere(1).to(device)
         before = meshes.verts_packed().clone()
         steps = LargeSteps(meshes)
         with torch.no_grad():
@@ -129,9 +131,9 @@ class TestMeshesThatComeBack:
         meshes.verts_packed().zero_()
         assert steps().verts_packed().abs().max() > 0
 
-    def test_vertex_colours_can_be_optimised_along(self):
-        colors = torch.rand(1, 42, 3, requires_grad=True)
-        sphere = ico_sphere(1)
+    def test_vertex_colours_can_be_optimised_along(self, device):
+        colors = torch.rand(1, 42, 3, device=device, requires_grad=True)
+        sphere = ico_sphere(1).to(device)
         steps = LargeSteps(Meshes(sphere.verts_list(), sphere.faces_list(), TexturesVertex(colors)))
         optimizer = torch.optim.SGD([colors], lr=1.0)
         for _ in range(3):
@@ -144,10 +146,10 @@ class TestMeshesThatComeBack:
             torch.testing.assert_close(colors, -before)  # x - 2 x
         copy.deepcopy(steps)
 
-    def test_uv_textures_can_be_optimised_along(self):
-        sphere = ico_sphere(1)
-        image = torch.rand(1, 8, 8, 3, requires_grad=True)
-        textures = TexturesUV(image, [sphere.faces_packed()], [torch.rand(42, 2)])
+    def test_uv_textures_can_be_optimised_along(self, device):
+        sphere = ico_sphere(1).to(device)
+        image = torch.rand(1, 8, 8, 3, device=device, requires_grad=True)
+        textures = TexturesUV(image, [sphere.faces_packed()], [torch.rand(42, 2, device=device)])
         steps = LargeSteps(Meshes(sphere.verts_list(), sphere.faces_list(), textures))
         for value in (0.25, 0.75):
             with torch.no_grad():
@@ -155,16 +157,16 @@ class TestMeshesThatComeBack:
             assert steps().textures.maps_padded().unique().item() == value
             steps().textures.faces_uvs_list()
 
-    def test_two_backward_passes_through_two_meshes(self):
-        steps = LargeSteps(ico_sphere(1))
+    def test_two_backward_passes_through_two_meshes(self, device):
+        steps = LargeSteps(ico_sphere(1).to(device))
         for _ in range(2):
             steps().verts_normals_packed().sum().backward()
 
 
 class TestModule:
     @pytest.mark.parametrize("copied", [copy.deepcopy, lambda steps: pickle.loads(pickle.dumps(steps))])
-    def test_copies_live_on_their_own(self, copied):
-        steps = LargeSteps(ragged())
+    def test_copies_live_on_their_own(self, copied, device):
+        steps = LargeSteps(ragged().to(device))
         steps().verts_packed().sum().backward()
         other = copied(steps)
         torch.testing.assert_close(other().verts_packed(), steps().verts_packed())
@@ -173,8 +175,8 @@ class TestModule:
         assert steps.u.abs().max() > 0
         other().verts_packed().sum().backward()
 
-    def test_state_dict_round_trip(self):
-        steps, other = LargeSteps(ragged()), LargeSteps(ragged())
+    def test_state_dict_round_trip(self, device):
+        steps, other = LargeSteps(ragged().to(device)), LargeSteps(ragged().to(device))
         with torch.no_grad():
             steps.u.add_(torch.randn_like(steps.u))
         file = io.BytesIO()
@@ -186,14 +188,15 @@ class TestModule:
     @pytest.mark.parametrize(
         ("other", "message"),
         [
-            (lambda: LargeSteps(ico_sphere(2), lambda_=5.0), "got another lambda or another Laplacian"),
-            (lambda: LargeSteps(ico_sphere(2), laplacian="cotangent"), "got another lambda or another Laplacian"),
-            (lambda: LargeSteps(ico_sphere(2).extend(1).scale_verts(2.0), alpha=0.5), "got another lambda"),
+            (lambda sphere: LargeSteps(sphere, lambda_=5.0), "got another lambda or another Laplacian"),
+            (lambda sphere: LargeSteps(sphere, laplacian="cotangent"), "got another lambda or another Laplacian"),
+            (lambda sphere: LargeSteps(sphere.extend(1).scale_verts(2.0), alpha=0.5), "got another lambda"),
         ],
     )
-    def test_the_state_of_another_matrix_is_refused(self, other, message):
+    def test_the_state_of_another_matrix_is_refused(self, other, message, device):
+        sphere = ico_sphere(2).to(device)
         with pytest.raises(ValueError, match=f"state_dict: .*{message}"):
-            other().load_state_dict(LargeSteps(ico_sphere(2)).state_dict())
+            other(sphere).load_state_dict(LargeSteps(sphere).state_dict())
 
     @pytest.mark.parametrize("extra", [None, {}, {"values": torch.zeros(3)}])
     def test_a_state_without_its_matrix_is_refused(self, extra):
@@ -202,20 +205,21 @@ class TestModule:
         with pytest.raises(ValueError, match="state_dict: expected the system matrix beside u"):
             LargeSteps(ico_sphere(1)).load_state_dict(state)
 
-    def test_a_refused_state_changes_nothing(self):
-        steps = LargeSteps(ico_sphere(1), lambda_=6.0)
+    def test_a_refused_state_changes_nothing(self, device):
+        steps, other = (LargeSteps(ico_sphere(1).to(device), lambda_=lambda_) for lambda_ in (6.0, 5.0))
         before = steps.u.detach().clone()
         with pytest.raises(ValueError, match="got another lambda"):
-            torch.nn.Sequential(steps).load_state_dict(torch.nn.Sequential(LargeSteps(ico_sphere(1), lambda_=5.0)).state_dict())
+            torch.nn.Sequential(steps).load_state_dict(torch.nn.Sequential(other).state_dict())
         assert torch.equal(steps.u, before)
 
-    def test_assigning_a_state_of_another_dtype(self):
-        steps = LargeSteps(ico_sphere(1))
-        steps.load_state_dict(LargeSteps(as_double(ico_sphere(1))).state_dict(), assign=True)
+    def test_assigning_a_state_of_another_dtype(self, device):
+        sphere = ico_sphere(1).to(device)
+        steps = LargeSteps(sphere)
+        steps.load_state_dict(LargeSteps(as_double(sphere)).state_dict(), assign=True)
         assert steps().verts_padded().dtype == torch.float64
 
-    def test_the_state_of_another_topology_is_refused(self):
-        sphere = ico_sphere(1)
+    def test_the_state_of_another_topology_is_refused(self, device):
+        sphere = ico_sphere(1).to(device)
         faces = sphere.faces_packed().clone()
         faces[faces == 0], faces[faces == 41] = -1, 0
         faces[faces == -1] = 41
@@ -223,60 +227,70 @@ class TestModule:
         with pytest.raises(ValueError, match="state_dict: expected the state of meshes with the same faces"):
             LargeSteps(renamed).load_state_dict(LargeSteps(sphere).state_dict())
 
-    def test_double_and_back(self):
-        steps = LargeSteps(ragged())
+    def test_double_and_back(self, device):
+        steps = LargeSteps(ragged().to(device))
         steps.double()
         assert steps.u.dtype == steps.matrix.dtype == steps().verts_packed().dtype == torch.float64
         steps().verts_packed().sum().backward()
         steps.float()
         assert steps().verts_packed().dtype == torch.float32
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-    def test_to_another_device_takes_everything_along(self):
-        steps = LargeSteps(ragged(), solver="conjugate_gradient").to("cuda")
-        assert steps.u.device == steps.matrix.device == steps().device == torch.device("cuda", 0)
+    @EVERY_SOLVER
+    def test_to_another_device_takes_everything_along(self, solver, device):
+        steps = LargeSteps(ragged(), solver=solver).to(device)
+        assert steps.u.device == steps.matrix.device == steps().device == device
         torch.testing.assert_close(steps().verts_packed().cpu(), ragged().verts_packed(), rtol=1e-4, atol=1e-4)
+        steps.cpu()
+        assert steps.u.device == steps.matrix.device == steps().device == torch.device("cpu")
+        torch.testing.assert_close(steps().verts_packed(), ragged().verts_packed(), rtol=1e-4, atol=1e-4)
 
-    def test_inside_another_module(self):
-        modules = torch.nn.ModuleList([LargeSteps(ico_sphere(1)), LargeSteps(ragged())])
+    def test_inside_another_module(self, device):
+        modules = torch.nn.ModuleList([LargeSteps(ico_sphere(1)), LargeSteps(ragged())]).to(device)
         assert len(list(modules.parameters())) == 2
         modules.load_state_dict(modules.state_dict())
 
-    def test_float64_meshes(self):
-        steps = LargeSteps(as_double(ragged()))
+    def test_float64_meshes(self, device):
+        steps = LargeSteps(as_double(ragged().to(device)))
         assert steps().verts_padded().dtype == torch.float64
 
-    def test_repr(self):
-        assert repr(LargeSteps(ragged())) == (
+    def test_repr(self, device):
+        batch = ragged().to(device)
+        assert repr(LargeSteps(batch)) == (
             "LargeSteps(meshes=3, verts=116, lambda_=19, laplacian=combinatorial, solver=auto; 3 topologies, one factor)"
         )
-        assert "alpha=0.95" in repr(LargeSteps(ragged(), alpha=0.95, laplacian=cotangent_laplacian(ragged())))
+        assert "alpha=0.95" in repr(LargeSteps(batch, alpha=0.95, laplacian=cotangent_laplacian(batch)))
 
-    def test_a_solver_with_options(self):
-        import functools
-
-        steps = LargeSteps(ico_sphere(1), solver=functools.partial(ConjugateGradientSolver, tolerance=1e-3))
-        torch.testing.assert_close(steps().verts_packed(), ico_sphere(1).verts_packed(), rtol=0, atol=1e-1)
+    def test_a_solver_with_options(self, device):
+        sphere = ico_sphere(1).to(device)
+        steps = LargeSteps(sphere, solver=functools.partial(ConjugateGradientSolver, tolerance=1e-3))
+        torch.testing.assert_close(steps().verts_packed(), sphere.verts_packed(), rtol=0, atol=1e-1)
 
 
 class TestSetVerts:
     @pytest.mark.parametrize("as_meshes", [False, True])
-    def test_new_positions(self, as_meshes):
-        batch = ragged()
+    def test_new_positions(self, as_meshes, device):
+        batch = ragged().to(device)
         steps = LargeSteps(batch)
         parameter = steps.u
-        moved = batch.offset_verts(torch.randn(116, 3))
+        moved = batch.offset_verts(torch.randn(116, 3, device=device))
         steps.set_verts(moved if as_meshes else moved.verts_packed())
         assert steps.u is parameter
         torch.testing.assert_close(steps().verts_packed(), moved.verts_packed(), rtol=1e-4, atol=1e-4)
 
-    def test_errors(self):
-        steps = LargeSteps(ico_sphere(1))
+    def test_positions_from_another_device(self, device):
+        steps = LargeSteps(ragged().to(device))
+        moved = ragged().scale_verts(2.0)  # on the CPU
+        for given in (moved, moved.verts_packed()):
+            steps.set_verts(given)
+            torch.testing.assert_close(steps().verts_packed().cpu(), moved.verts_packed(), rtol=1e-4, atol=1e-4)
+
+    def test_errors(self, device):
+        steps = LargeSteps(ico_sphere(1).to(device))
         with pytest.raises(ValueError, match=r"verts: expected packed positions of shape \(42, 3\), got"):
             steps.set_verts(torch.zeros(41, 3))
         with pytest.raises(ValueError, match="verts: expected Meshes with the same faces"):
             steps.set_verts(ragged())
-        two = LargeSteps(join_meshes_as_batch([ico_sphere(0), ico_sphere(0)]))
+        two = LargeSteps(join_meshes_as_batch([ico_sphere(0), ico_sphere(0)]).to(device))
         points = [ico_sphere(0).verts_packed()] * 2
         one = Meshes([torch.cat(points)], [torch.cat([ico_sphere(0).faces_packed(), ico_sphere(0).faces_packed() + 12])])
         with pytest.raises(ValueError, match="verts: expected Meshes with the same faces"):
@@ -294,9 +308,9 @@ class TestErrors:
         with pytest.raises(TypeError, match=r"meshes: expected pytorch3d.structures.Meshes, got a tensor of shape \(4, 3\)"):
             LargeSteps(torch.zeros(4, 3))
 
-    def test_positions_that_are_not_finite(self):
-        batch = ragged()
-        offset = torch.zeros(116, 3)
+    def test_positions_that_are_not_finite(self, device):
+        batch = ragged().to(device)
+        offset = torch.zeros(116, 3, device=device)
         offset[42 + 5, 1] = math.nan
         with pytest.raises(ValueError, match=r"meshes: expected finite positions, got .*nan.* at vertex 5 of mesh 1"):
             LargeSteps(batch.offset_verts(offset))
@@ -318,9 +332,9 @@ class TestErrors:
                 function(torch.eye(12), torch.zeros(12, 3))
 
 
-def test_large_steps_are_smooth_where_plain_steps_are_not():
+def test_large_steps_are_smooth_where_plain_steps_are_not(device):
     """One step along the gradient of a loss that pulls a single vertex: the whole surface follows, or a spike grows."""
-    sphere = ico_sphere(3)
+    sphere = ico_sphere(3).to(device)
     steps = LargeSteps(sphere, lambda_=19.0)
     optimizer = UniformAdam(steps.parameters(), lr=1.0)
     (-steps().verts_packed()[0, 0]).backward()

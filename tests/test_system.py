@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from comparing import gradcheck, gradgradcheck
 from pytorch3d.utils import ico_sphere
 from shapes import ragged, shapes
 
@@ -16,87 +17,90 @@ from pt3d_largesteps import SystemMatrix, combinatorial_laplacian, compute_matri
 
 @pytest.mark.parametrize("name", list(shapes()))
 @pytest.mark.parametrize("laplacian", ["combinatorial", "cotangent"])
-def test_lambda_and_alpha_forms(name, laplacian):
-    meshes = shapes()[name]
+def test_lambda_and_alpha_forms(name, laplacian, device):
+    meshes = shapes()[name].to(device)
     dense = {"combinatorial": combinatorial_laplacian, "cotangent": cotangent_laplacian}[laplacian](meshes).to_dense()
-    eye = torch.eye(len(dense))
+    eye = torch.eye(len(dense), device=device)
     torch.testing.assert_close(compute_matrix(meshes, lambda_=19.0, laplacian=laplacian).to_dense(), eye + 19 * dense)
     torch.testing.assert_close(compute_matrix(meshes, alpha=0.95, laplacian=laplacian).to_dense(), 0.05 * eye + 0.95 * dense)
 
 
-def test_the_default_is_the_papers_lambda():
-    meshes = ico_sphere(1)
+def test_the_default_is_the_papers_lambda(device):
+    meshes = ico_sphere(1).to(device)
     assert torch.equal(compute_matrix(meshes).to_dense(), compute_matrix(meshes, lambda_=19.0).to_dense())
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 0.95, 0.999])
-def test_alpha_is_one_minus_alpha_times_lambda(alpha):
-    meshes = ico_sphere(1)
+def test_alpha_is_one_minus_alpha_times_lambda(alpha, device):
+    meshes = ico_sphere(1).to(device)
     scaled = (1 - alpha) * compute_matrix(meshes, lambda_=lambda_from_alpha(alpha)).to_dense()
     torch.testing.assert_close(compute_matrix(meshes, alpha=alpha).to_dense(), scaled)
 
 
-def test_every_diagonal_entry_is_stored_and_columns_are_sorted():
-    matrix = compute_matrix(shapes()["isolated"], lambda_=2.0)
+def test_every_diagonal_entry_is_stored_and_columns_are_sorted(device):
+    matrix = compute_matrix(shapes()["isolated"].to(device), lambda_=2.0)
     assert matrix.diagonal().tolist() == [1, 7, 7, 7, 7, 1]
     keys = matrix.row_indices * len(matrix.crow_indices) + matrix.col_indices
     assert (keys.diff() > 0).all()
 
 
 @pytest.mark.parametrize("shape", [(162,), (162, 1), (162, 3), (162, 0)])
-def test_product(shape):
-    matrix = compute_matrix(ico_sphere(2))
-    x = torch.randn(shape)
+def test_product(shape, device):
+    matrix = compute_matrix(ico_sphere(2).to(device))
+    x = torch.randn(shape, device=device)
     torch.testing.assert_close(matrix @ x, matrix.to_dense() @ x)
 
 
-def test_product_gradients_in_the_values_and_in_x():
-    pattern = compute_matrix(ico_sphere(0), lambda_=0.5)
+def test_product_gradients_in_the_values_and_in_x(device):
+    pattern = compute_matrix(ico_sphere(0).to(device), lambda_=0.5)
 
     def product(values, x):
         return SystemMatrix(pattern.crow_indices, pattern.col_indices, values) @ x
 
     values = pattern.values.double().requires_grad_()
-    x = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(product, (values, x))
-    assert torch.autograd.gradgradcheck(product, (values, x))
+    x = torch.randn(12, 2, dtype=torch.float64, device=device, requires_grad=True)
+    assert gradcheck(product, (values, x))
+    assert gradgradcheck(product, (values, x))
 
 
-def test_lambda_can_be_learned():
-    lambda_ = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
-    verts, faces = ico_sphere(0).verts_packed().double(), ico_sphere(0).faces_packed()
-    x = torch.randn(12, 1, dtype=torch.float64)
+def test_lambda_can_be_learned(device):
+    lambda_ = torch.tensor(3.0, dtype=torch.float64, device=device, requires_grad=True)
+    sphere = ico_sphere(0).to(device)
+    verts, faces = sphere.verts_packed().double(), sphere.faces_packed()
+    x = torch.randn(12, 1, dtype=torch.float64, device=device)
 
     def energy(lambda_):
         return (x * (compute_matrix(verts, faces, lambda_=lambda_) @ x)).sum()
 
-    assert torch.autograd.gradcheck(energy, lambda_)
+    assert gradcheck(energy, lambda_)
     with torch.no_grad():
         expected = (x * (combinatorial_laplacian(verts, faces) @ x)).sum()
     torch.testing.assert_close(torch.autograd.grad(energy(lambda_), lambda_)[0], expected)
 
 
 @pytest.mark.parametrize("lambda_", [np.float32(3), np.int64(3), torch.tensor([3.0]), torch.tensor(3)])
-def test_kinds_of_numbers(lambda_):
-    matrix = compute_matrix(ico_sphere(0), lambda_=lambda_)
-    assert matrix.dtype == torch.float32
-    assert torch.equal(matrix.values, compute_matrix(ico_sphere(0), lambda_=3.0).values)
+def test_kinds_of_numbers(lambda_, device):
+    sphere = ico_sphere(0).to(device)
+    matrix = compute_matrix(sphere, lambda_=lambda_)  # a tensor of one may be on another device
+    assert (matrix.dtype, matrix.device) == (torch.float32, device)
+    assert torch.equal(matrix.values, compute_matrix(sphere, lambda_=3.0).values)
 
 
-def test_second_derivatives_reach_the_vertices_through_cotangent_weights():
-    verts, faces = ico_sphere(0).verts_packed().double(), ico_sphere(0).faces_packed()
-    x = torch.randn(12, 1, dtype=torch.float64)
+def test_second_derivatives_reach_the_vertices_through_cotangent_weights(device):
+    sphere = ico_sphere(0).to(device)
+    verts, faces = sphere.verts_packed().double(), sphere.faces_packed()
+    x = torch.randn(12, 1, dtype=torch.float64, device=device)
 
     def energy(verts):
         return (x * (compute_matrix(verts, faces, lambda_=0.3, laplacian="cotangent") @ x)).sum()
 
     verts = verts.requires_grad_()
-    assert torch.autograd.gradcheck(energy, verts)
-    assert torch.autograd.gradgradcheck(energy, verts)
+    assert gradcheck(energy, verts)
+    assert gradgradcheck(energy, verts)
 
 
-def test_second_derivatives_of_degenerate_faces_are_finite():
-    meshes = shapes()["degenerate"]
+def test_second_derivatives_of_degenerate_faces_are_finite(device):
+    meshes = shapes()["degenerate"].to(device)
     verts = meshes.verts_packed().double().requires_grad_()
     energy = compute_matrix(verts, meshes.faces_packed(), laplacian="cotangent").values.square().sum()
     (gradient,) = torch.autograd.grad(energy, verts, create_graph=True)
@@ -105,13 +109,13 @@ def test_second_derivatives_of_degenerate_faces_are_finite():
     assert torch.isfinite(second).all()
 
 
-def test_a_product_after_inference_mode():
-    matrix = compute_matrix(ico_sphere(0))
+def test_a_product_after_inference_mode(device):
+    matrix = compute_matrix(ico_sphere(0).to(device))
     with torch.inference_mode():
-        matrix @ torch.ones(12)
-    x = torch.randn(12, requires_grad=True)
+        matrix @ torch.ones(12, device=device)
+    x = torch.randn(12, device=device, requires_grad=True)
     (matrix @ x).sum().backward()
-    torch.testing.assert_close(x.grad, torch.ones(12))
+    torch.testing.assert_close(x.grad, torch.ones_like(x))
 
 
 @pytest.mark.parametrize(
@@ -121,17 +125,17 @@ def test_a_product_after_inference_mode():
         lambda dense: dense.to_sparse(),
         lambda dense: dense.to_sparse_csr(),
         lambda dense: dense.to_sparse_csc(),
-        lambda dense: scipy.sparse.csr_matrix(dense.numpy()),
-        lambda dense: scipy.sparse.coo_array(dense.numpy()),
+        lambda dense: scipy.sparse.csr_matrix(dense.cpu().numpy()),
+        lambda dense: scipy.sparse.coo_array(dense.cpu().numpy()),
     ],
     ids=["dense", "coo", "csr", "csc", "scipy_csr", "scipy_coo"],
 )
 @pytest.mark.filterwarnings("ignore:Sparse")  # torch, of its own CSR and CSC
-def test_a_laplacian_of_ones_own(convert):
-    meshes = ico_sphere(1)
+def test_a_laplacian_of_ones_own(convert, device):
+    meshes = ico_sphere(1).to(device)
     own = 0.5 * combinatorial_laplacian(meshes).to_dense() + cotangent_laplacian(meshes).to_dense()
     matrix = compute_matrix(meshes, lambda_=2.0, laplacian=convert(own))
-    torch.testing.assert_close(matrix.to_dense(), torch.eye(42) + 2 * own)
+    torch.testing.assert_close(matrix.to_dense(), torch.eye(42, device=device) + 2 * own)
 
 
 def test_from_sparse_leaves_the_callers_matrix_alone():
@@ -146,35 +150,37 @@ def test_from_sparse_leaves_the_callers_matrix_alone():
     assert np.array_equal(own.data, before[1])
 
 
-def test_rounding_of_a_symmetric_matrix_is_taken_out():
-    dense = compute_matrix(ico_sphere(0)).to_dense()
+def test_rounding_of_a_symmetric_matrix_is_taken_out(device):
+    dense = compute_matrix(ico_sphere(0).to(device)).to_dense()
     dense[0] *= 1 + 1e-7
     matrix = SystemMatrix.from_sparse(dense).to_dense()
     assert torch.equal(matrix, matrix.T)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), lambda m: m.to(torch.float64)])
-def test_copies(copied):
-    matrix = compute_matrix(ragged())
+def test_copies(copied, device):
+    matrix = compute_matrix(ragged().to(device))
     other = copied(matrix)
     torch.testing.assert_close(other.to_dense().float(), matrix.to_dense())
     assert other.values is not matrix.values
+    assert other.device == device
 
 
-def test_to_the_same_place_is_the_same_matrix():
-    matrix = compute_matrix(ragged())
-    assert matrix.to("cpu") is matrix
+def test_to_the_same_place_is_the_same_matrix(device):
+    matrix = compute_matrix(ragged().to(device))
+    assert matrix.to(device) is matrix
 
 
-def test_repr_tells_shape_and_entries():
-    assert repr(compute_matrix(ico_sphere(0))) == "SystemMatrix(shape=(12, 12), nnz=72, dtype=torch.float32, device=cpu)"
+def test_repr_tells_shape_and_entries(device):
+    matrix = compute_matrix(ico_sphere(0).to(device))
+    assert repr(matrix) == f"SystemMatrix(shape=(12, 12), nnz=72, dtype=torch.float32, device={device})"
 
 
 class TestErrors:
     @pytest.mark.parametrize("lambda_", [-1.0, -1e-9, math.nan, math.inf, torch.tensor(-2.0)])
-    def test_lambda_negative_or_not_finite(self, lambda_):
+    def test_lambda_negative_or_not_finite(self, lambda_, device):
         with pytest.raises(ValueError, match=r"lambda_: expected a finite number in \[0, infinity\), got"):
-            compute_matrix(ico_sphere(0), lambda_=lambda_)
+            compute_matrix(ico_sphere(0).to(device), lambda_=lambda_)
 
     @pytest.mark.parametrize("lambda_", ["19", True, [19.0], torch.ones(12, dtype=torch.bool)])
     def test_lambda_that_is_no_number(self, lambda_):
@@ -192,14 +198,15 @@ class TestErrors:
         with pytest.raises(ValueError, match="alpha: expected lambda_ or alpha, not both"):
             compute_matrix(ico_sphere(0), lambda_=19.0, alpha=0.95)
 
-    def test_lambda_too_large_for_the_dtype(self):
+    def test_lambda_too_large_for_the_dtype(self, device):
+        sphere = ico_sphere(0).to(device)
         with pytest.raises(ValueError, match="matrix: expected finite numbers, got inf"):
-            compute_matrix(ico_sphere(0), lambda_=1e38)
+            compute_matrix(sphere, lambda_=1e38)
         with pytest.raises(
             ValueError, match=r"matrix: expected a lambda whose lambda L leaves the identity visible in torch.float32"
         ):
-            compute_matrix(ico_sphere(0), lambda_=1e7)
-        compute_matrix(ico_sphere(0).verts_packed().double(), ico_sphere(0).faces_packed(), lambda_=1e7)
+            compute_matrix(sphere, lambda_=1e7)
+        compute_matrix(sphere.verts_packed().double(), sphere.faces_packed(), lambda_=1e7)
 
     @pytest.mark.parametrize(
         ("edges", "weights", "message"),
@@ -209,27 +216,29 @@ class TestErrors:
             (torch.tensor([[0, 1]]), torch.tensor([math.nan]), "weights: expected finite numbers, got nan"),
         ],
     )
-    def test_wrong_edges(self, edges, weights, message):
+    def test_wrong_edges(self, edges, weights, message, device):
         with pytest.raises(ValueError, match=message):
-            SystemMatrix.from_edges(edges, weights, 12)
+            SystemMatrix.from_edges(edges.to(device), weights.to(device), 12)
 
-    def test_not_symmetric(self):
-        dense = combinatorial_laplacian(ico_sphere(0)).to_dense()
+    def test_not_symmetric(self, device):
+        sphere = ico_sphere(0).to(device)
+        dense = combinatorial_laplacian(sphere).to_dense()
         dense[3, 5] += 0.5
         with pytest.raises(ValueError, match=r"laplacian: expected a symmetric matrix, got .* at \(3, 5\) and .* at \(5, 3\)"):
-            compute_matrix(ico_sphere(0), laplacian=dense)
+            compute_matrix(sphere, laplacian=dense)
 
-    def test_pytorch3ds_own_laplacian_is_refused(self):
-        meshes = ico_sphere(1)  # its vertices have degrees 5 and 6
+    def test_pytorch3ds_own_laplacian_is_refused(self, device):
+        meshes = ico_sphere(1).to(device)  # its vertices have degrees 5 and 6
         with pytest.raises(ValueError, match="laplacian: expected a symmetric matrix"):
             compute_matrix(meshes, laplacian=meshes.laplacian_packed())
 
     @pytest.mark.parametrize("entry", [math.nan, math.inf])
-    def test_an_entry_that_is_not_finite(self, entry):
-        dense = combinatorial_laplacian(ico_sphere(0)).to_dense()
+    def test_an_entry_that_is_not_finite(self, entry, device):
+        sphere = ico_sphere(0).to(device)
+        dense = combinatorial_laplacian(sphere).to_dense()
         dense[3, 3] = entry
         with pytest.raises(ValueError, match=r"laplacian \(its stored entries\): expected finite numbers, got (nan|inf)"):
-            compute_matrix(ico_sphere(0), laplacian=dense)
+            compute_matrix(sphere, laplacian=dense)
 
     @pytest.mark.parametrize(
         ("laplacian", "error", "message"),
@@ -251,9 +260,9 @@ class TestErrors:
             (torch.zeros(11, 3), ValueError, r"x: expected a tensor of shape \(12,\), \(12, k\) or \(B, 12, k\)"),
             (torch.zeros(3, 11, 1), ValueError, r"x: expected a tensor of shape"),
             (torch.zeros(12, 3).double(), TypeError, "x: expected torch.float32, the dtype of the matrix"),
-            (torch.zeros(12, 3, device="meta"), ValueError, "x: expected it on cpu"),
+            (torch.zeros(12, 3, device="meta"), ValueError, "x: expected it on {device}"),
         ],
     )
-    def test_wrong_factors(self, x, error, message):
-        with pytest.raises(error, match=message):
-            compute_matrix(ico_sphere(0)) @ x
+    def test_wrong_factors(self, x, error, message, device):
+        with pytest.raises(error, match=message.format(device=device)):
+            compute_matrix(ico_sphere(0).to(device)) @ (x if x.is_meta else x.to(device))

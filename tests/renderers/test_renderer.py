@@ -14,73 +14,96 @@ from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.renderers.shading import spherical_harmonics
 
 LOOK = look_at_view_transform(2.7, torch.tensor([10.0, 60.0]), torch.tensor([0.0, 215.0]))
-CAMERAS = FoVPerspectiveCameras(R=LOOK[0], T=LOOK[1], fov=45.0)
 WHITE = SphericalHarmonicsLight.from_directions(torch.zeros(0, 3), torch.zeros(0, 3), ambient=1.0)
 
 
+def cameras_on(device) -> FoVPerspectiveCameras:
+    return FoVPerspectiveCameras(R=LOOK[0], T=LOOK[1], fov=45.0, device=device)
+
+
 class TestImages:
-    def test_a_white_world_shines_equally_from_everywhere(self):
-        images = PyTorch3DRenderer(48, WHITE)(ico_sphere(3), CAMERAS)
+    def test_a_white_world_shines_equally_from_everywhere(self, device):
+        images = PyTorch3DRenderer(48, WHITE)(ico_sphere(3).to(device), cameras_on(device))
         assert images.shape == (2, 48, 48, 4)
         torch.testing.assert_close(images[..., :3], images[..., 3:].expand(-1, -1, -1, 3))
 
-    def test_background(self):
-        images = PyTorch3DRenderer(16, WHITE, background=(0.2, 0.4, 0.6))(ico_sphere(1), CAMERAS)
-        torch.testing.assert_close(images[0, 0, 0], torch.tensor([0.2, 0.4, 0.6, 0.0]))
+    def test_background(self, device):
+        images = PyTorch3DRenderer(16, WHITE, background=(0.2, 0.4, 0.6))(ico_sphere(1).to(device), cameras_on(device))
+        torch.testing.assert_close(images[0, 0, 0], torch.tensor([0.2, 0.4, 0.6, 0.0], device=device))
 
-    def test_without_antialiasing_alpha_is_zero_or_one(self):
-        images = PyTorch3DRenderer(32, antialiased=False)(ico_sphere(2), CAMERAS)
+    def test_without_antialiasing_alpha_is_zero_or_one(self, device):
+        images = PyTorch3DRenderer(32, antialiased=False)(ico_sphere(2).to(device), cameras_on(device))
         assert set(images.unique().tolist()) == {0.0, 1.0}
         assert not images.requires_grad
 
-    def test_rows_go_down_and_columns_to_the_right(self):
+    def test_rows_go_down_and_columns_to_the_right(self, device):
         up_left = Meshes([torch.tensor([[0.5, 0.5, 2.0], [1.0, 0.5, 2.0], [0.5, 1.0, 2.0]])], [torch.tensor([[0, 1, 2]])])
-        rows, cols = PyTorch3DRenderer(32, antialiased=False)(up_left, FoVPerspectiveCameras(fov=90.0))[0, ..., 0].nonzero().T
+        cameras = FoVPerspectiveCameras(fov=90.0, device=device)
+        rows, cols = PyTorch3DRenderer(32, antialiased=False)(up_left.to(device), cameras)[0, ..., 0].nonzero().T
         assert rows.max() < 16
         assert cols.max() < 16  # +x is to the left in PyTorch3D
 
-    def test_empty_meshes_are_background(self):
-        batch = join_meshes_as_batch([empty(), ico_sphere(1)])
-        images = PyTorch3DRenderer(16, WHITE)(batch, CAMERAS)
+    def test_empty_meshes_are_background(self, device):
+        batch = join_meshes_as_batch([empty(), ico_sphere(1)]).to(device)
+        images = PyTorch3DRenderer(16, WHITE)(batch, cameras_on(device))
         assert images[0].abs().max() == 0
         assert images[1, ..., 3].max() == 1
-        assert PyTorch3DRenderer(16, WHITE)(empty(), CAMERAS).shape == (2, 16, 16, 4)
+        images = PyTorch3DRenderer(16, WHITE)(empty().to(device), cameras_on(device))
+        assert (images.shape, images.device) == ((2, 16, 16, 4), device)
 
-    def test_meshes_out_of_sight(self):
-        verts = (ico_sphere(1).verts_packed() + 100.0).requires_grad_()
-        images = PyTorch3DRenderer(16)(Meshes([verts], ico_sphere(1).faces_list()), CAMERAS)
+    def test_meshes_out_of_sight(self, device):
+        sphere = ico_sphere(1).to(device)
+        verts = (sphere.verts_packed() + 100.0).requires_grad_()
+        images = PyTorch3DRenderer(16)(Meshes([verts], sphere.faces_list()), cameras_on(device))
         assert images.abs().max() == 0
         images.sum().backward()  # a loop that has lost sight of its mesh goes on
         assert verts.grad.abs().max() == 0
 
-    def test_a_mesh_that_fills_the_image(self):
-        verts = (ico_sphere(1).verts_packed() * 2.6).requires_grad_()
-        PyTorch3DRenderer(16)(Meshes([verts], ico_sphere(1).faces_list()), CAMERAS).sum().backward()
+    def test_a_mesh_that_fills_the_image(self, device):
+        sphere = ico_sphere(1).to(device)
+        verts = (sphere.verts_packed() * 2.6).requires_grad_()
+        PyTorch3DRenderer(16)(Meshes([verts], sphere.faces_list()), cameras_on(device)).sum().backward()
         assert torch.isfinite(verts.grad).all()
 
     def test_fisheye_cameras(self):
         cameras = FishEyeCameras(R=LOOK[0], T=LOOK[1], focal_length=torch.ones(2, 1), world_coordinates=True)
         assert 0 < PyTorch3DRenderer(24, WHITE)(ico_sphere(2), cameras)[..., 3].mean() < 1
 
-    def test_float64_meshes(self):
-        sphere = ico_sphere(2)
+    def test_float64_meshes(self, device):
+        sphere, cameras = ico_sphere(2).to(device), cameras_on(device)
         double = Meshes([sphere.verts_packed().double().requires_grad_()], sphere.faces_list())
-        images = PyTorch3DRenderer(24, WHITE)(double, CAMERAS)
-        torch.testing.assert_close(images, PyTorch3DRenderer(24, WHITE)(sphere, CAMERAS))
+        images = PyTorch3DRenderer(24, WHITE)(double, cameras)
+        torch.testing.assert_close(images, PyTorch3DRenderer(24, WHITE)(sphere, cameras))
         (gradient,) = torch.autograd.grad(images[..., 3].sum(), double.verts_packed())
         assert gradient.dtype == torch.float64
 
-    def test_the_same_meshes_twice(self):
-        verts = ico_sphere(2).verts_packed().clone().requires_grad_()
-        meshes = Meshes([verts], ico_sphere(2).faces_list())
+    def test_the_same_meshes_twice(self, device):
+        sphere = ico_sphere(2).to(device)
+        verts = sphere.verts_packed().clone().requires_grad_()
+        meshes = Meshes([verts], sphere.faces_list())
         renderer = PyTorch3DRenderer(24, SphericalHarmonicsLight.default())
         for _ in range(2):
-            renderer(meshes, CAMERAS).sum().backward()
+            renderer(meshes, cameras_on(device)).sum().backward()
 
-    def test_the_closest_faces_across_the_near_plane_are_clipped(self):
+    def test_every_device_sees_the_same(self, device):
+        light = SphericalHarmonicsLight.default()
+        images, gradients = [], []
+        for place in (torch.device("cpu"), device):
+            sphere = ico_sphere(3).to(place)
+            verts = sphere.verts_packed().clone().requires_grad_()
+            images.append(PyTorch3DRenderer(48, light)(Meshes([verts], sphere.faces_list()), cameras_on(place)))
+            images[-1].square().sum().backward()
+            gradients.append(verts.grad.cpu())
+        assert images[1].device == device
+        differs = (images[0] - images[1].cpu()).abs().amax(-1) > 1e-3
+        assert differs.float().mean() < 2e-3  # where rounding decides which face a pixel sees
+        assert (gradients[0] - gradients[1]).norm() < 0.02 * gradients[0].norm()
+
+    def test_the_closest_faces_across_the_near_plane_are_clipped(self, device):
         # a long floor from behind the camera to far before it: half of the image
-        floor = Meshes([torch.tensor([[-50.0, -1, -50], [50, -1, -50], [0, -1, 100]])], [torch.tensor([[0, 1, 2]])])
-        image = PyTorch3DRenderer(32, antialiased=False)(floor, FoVPerspectiveCameras(fov=90.0, znear=0.1))[0, ..., 0]
+        floor = Meshes([torch.tensor([[-50.0, -1, -50], [50, -1, -50], [0, -1, 100]])], [torch.tensor([[0, 1, 2]])]).to(device)
+        cameras = FoVPerspectiveCameras(fov=90.0, znear=0.1, device=device)
+        image = PyTorch3DRenderer(32, antialiased=False)(floor, cameras)[0, ..., 0]
         assert image[:16].sum() == 0
         assert image[20:].min() == 1
 
@@ -133,21 +156,21 @@ class TestShading:
         assert shades[1] < 0.3
         assert shades[2].abs() < 0.15
 
-    def test_the_default_light_is_bounded(self):
-        shades = SphericalHarmonicsLight.default()(ico_sphere(4).verts_packed())
+    def test_the_default_light_is_bounded(self, device):
+        shades = SphericalHarmonicsLight.default().to(device)(ico_sphere(4).to(device).verts_packed())
         assert shades.min() > 0.1
         assert shades.max() <= 1.0
 
     @pytest.mark.parametrize("scale", [1e-12, 1e-4, 1.0, 1e6])
-    def test_vertex_normals_know_no_scale(self, scale):
-        sphere = ico_sphere(3)
+    def test_vertex_normals_know_no_scale(self, scale, device):
+        sphere = ico_sphere(3).to(device)
         normals = vertex_normals(sphere.verts_packed() * scale, sphere.faces_packed())
         torch.testing.assert_close(normals, sphere.verts_normals_packed(), atol=1e-5, rtol=0)
 
-    def test_vertex_normals_of_unused_vertices_are_zero_with_finite_gradients(self):
-        verts = torch.cat([grid().verts_packed(), torch.ones(2, 3)]).requires_grad_()
-        normals = vertex_normals(verts, grid().faces_packed())
-        assert torch.equal(normals[-2:], torch.zeros(2, 3))
+    def test_vertex_normals_of_unused_vertices_are_zero_with_finite_gradients(self, device):
+        verts = torch.cat([grid().verts_packed(), torch.ones(2, 3)]).to(device).requires_grad_()
+        normals = vertex_normals(verts, grid().faces_packed().to(device))
+        assert (normals[-2:] == 0).all()
         normals.sum().backward()
         assert torch.isfinite(verts.grad).all()
 
@@ -160,7 +183,7 @@ class TestErrors:
 
     def test_number_of_cameras(self):
         with pytest.raises(ValueError, match="cameras: expected 1 or 3 cameras for 3 meshes, got 2"):
-            PyTorch3DRenderer(8)(ico_sphere(0).extend(3), CAMERAS)
+            PyTorch3DRenderer(8)(ico_sphere(0).extend(3), cameras_on("cpu"))
 
     def test_double_cameras(self):
         cameras = FoVPerspectiveCameras(R=LOOK[0].double(), T=LOOK[1].double())
@@ -171,7 +194,7 @@ class TestErrors:
         with pytest.raises(TypeError, match="cameras: expected PyTorch3D cameras"):
             PyTorch3DRenderer(8)(ico_sphere(0), None)
         with pytest.raises(TypeError, match="meshes: expected Meshes"):
-            PyTorch3DRenderer(8)(ico_sphere(0).verts_packed(), CAMERAS)
+            PyTorch3DRenderer(8)(ico_sphere(0).verts_packed(), cameras_on("cpu"))
 
     def test_light_coefficients(self):
         with pytest.raises(ValueError, match=r"coefficients: expected a tensor of shape \(9, 3\), got .*\(4, 3\)"):
