@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from typing import Any
@@ -28,28 +29,31 @@ class Workers:
             torch.cuda.set_device(self.device)
 
     def __enter__(self) -> Workers:
+        # They tell each other two short texts, for which the store that torchrun keeps is enough. A process group's threads
+        # may still hold tensors when the interpreter ends, and abort it then (PyTorch, pull request 179291).
         if self.number > 1:
-            # At the end they wait for the slowest, however long that takes.
-            backend = "nccl" if self.device.startswith("cuda") else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(days=30))
+            self._store = next(dist.rendezvous("env://", timeout=timedelta(days=30)))[0]  # a wait for the slowest
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self.number > 1:
-            dist.destroy_process_group()
+        if self.number == 1 or error[0] is not None:
+            return
+        self._store.set(f"left/{self.rank}", "")
+        if self.is_first:  # the store may live in it, so it leaves last
+            self._store.wait([f"left/{rank}" for rank in range(self.number)])
 
     def agree(self, thing: Any) -> Any:
-        """What the first one has."""
-        things = [thing]
-        if self.number > 1:
-            dist.broadcast_object_list(things, src=0)
-        return things[0]
+        """What the first one has; of what JSON knows."""
+        if self.number == 1:
+            return thing
+        if self.is_first:
+            self._store.set("agreed", json.dumps(thing))
+        return json.loads(self._store.get("agreed"))
 
     def gather(self, mapping: dict[str, str]) -> dict[str, str]:
         """The mappings of all, joined."""
-        mappings: list[Any] = [None] * self.number
-        if self.number > 1:
-            dist.all_gather_object(mappings, mapping)
-        else:
-            mappings = [mapping]
+        if self.number == 1:
+            return mapping
+        self._store.set(f"gathered/{self.rank}", json.dumps(mapping))
+        mappings = [json.loads(self._store.get(f"gathered/{rank}")) for rank in range(self.number)]
         return {name: text for one in mappings for name, text in one.items()}
