@@ -1,17 +1,21 @@
-"""Reconstruction from pictures: large steps beside plain Adam and Adam with a Laplacian regulariser of three weights.
+"""Reconstruction from pictures: large steps beside plain Adam and Adam with a Laplacian regulariser of five weights.
 
-    python benchmarks/bm_reconstruct.py                        # the shape made in code
-    python benchmarks/bm_reconstruct.py spot.obj bunny.obj     # your own
-    python benchmarks/bm_reconstruct.py --no-remesh            # 2,562 vertices from beginning to end
+    python benchmarks/bm_reconstruct.py                                  # the shapes made in code
+    python benchmarks/bm_reconstruct.py spot.obj bunny.obj --seeds 3     # your own, the mean of three orders of the views
+    python benchmarks/bm_reconstruct.py --start sphere
+    python benchmarks/bm_reconstruct.py --no-remesh                      # 2,562 vertices from beginning to end
 
-All methods get the same views, steps, remeshings and rule for the step size (in mean edge lengths, falling to a tenth).
-Prints a table per target, in the measures of examples/reconstruct.py.
+All methods get the same start, views, steps, remeshings, repair at the end and rule for the step size (in mean edge lengths,
+falling to a tenth). Prints a table per target, in the measures of examples/reconstruct.py: means over the seeds, and behind a
+slash the worst of them where there are several.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,48 +23,77 @@ from machine import heading
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 
+import torch
 from tqdm import tqdm
 
 from reconstruction.loading import into_unit_ball, load_target
 from reconstruction.measures import measure
-from reconstruction.optimization import Settings, reconstruct
-from reconstruction.shapes import animal
+from reconstruction.optimization import STARTS, Settings, reconstruct
+from reconstruction.shapes import SHAPES
 
-COLUMNS = (
-    "method | chamfer / noise | normals (best) | IoU | self-int. % | flipped % | loss | s / step | solve | render | optimiser"
-)
+WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
+COLUMNS = {
+    "chamfer / noise": ("chamfer_over_noise", max, "{:.3f}"),
+    "normals": ("normal_consistency", min, "{:.4f}"),
+    "IoU": ("iou", min, "{:.4f}"),
+    "self-int. %": ("self_intersecting_percent", max, "{:.2f}"),
+    "repaired": ("repaired_faces", max, "{:.0f}"),
+    "flipped %": ("flipped_percent", max, "{:.2f}"),
+    "loss": ("final_loss", max, "{:.5f}"),
+    "s": ("seconds_total", max, "{:.0f}"),
+    "ms / step": ("seconds_per_step", max, "{:.1f}"),
+    "solve": ("seconds_per_step_solve", max, "{:.2f}"),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("targets", nargs="*", type=Path)
+    parser.add_argument("targets", nargs="*", help="files, or names of shapes made in code (default: all of these)")
     parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each (default: %(default)s)")
+    parser.add_argument("--start", choices=STARTS, default=Settings.start)
+    parser.add_argument("--methods", nargs="*", help="large-steps, adam or weights of the regulariser (default: all)")
     parser.add_argument("--no-remesh", dest="remesh", action="store_false")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, each on one thread")
     options = parser.parse_args()
-    settings = Settings(steps=options.steps, remesh=options.remesh)
+    settings = Settings(steps=options.steps, remesh=options.remesh, start=options.start)
+    methods = options.methods or ["large-steps", "adam", *map(str, WEIGHTS)]
     print(heading())
-    for path in options.targets or [None]:
-        target = load_target(path) if path else into_unit_ball(animal())
-        name = path.name if path else "a shape made in code"
-        print(f"\n{name}, {settings.steps} steps, {'remeshed to 9,000' if settings.remesh else '2,562'} vertices\n")
-        print(f"| {COLUMNS} |\n|{'---|' * (COLUMNS.count('|') + 1)}")
-        runs = [settings, replace(settings, method="adam")]
-        runs += [replace(settings, method="laplacian", reg=reg) for reg in (0.1, 1.0, 10.0)]
-        for current in tqdm(runs, leave=False, mininterval=5):
-            print(_row(measure(reconstruct(target, current), target, current)), flush=True)
+    with ProcessPoolExecutor(options.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for target in options.targets or sorted(SHAPES):
+            runs = {
+                (method, seed): pool.submit(_run, target, replace(settings, seed=seed, **_of_method(method)))
+                for method in methods
+                for seed in range(options.seeds)
+            }
+            for future in tqdm(runs.values(), desc=target, leave=False, mininterval=5):
+                future.result()
+            noise = next(iter(runs.values())).result()["normal_consistency_noise"]
+            print(
+                f"\n{Path(target).name}, {settings.steps} steps from the {settings.start},"
+                f" {'remeshed' if settings.remesh else 'not remeshed'}, {options.seeds} seed(s);"
+                f" normals of the target itself {noise:.4f}\n"
+            )
+            print(f"| method | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+            for method in methods:
+                print(_row([runs[method, seed].result() for seed in range(options.seeds)]), flush=True)
 
 
-def _row(m: dict) -> str:
-    cells = [
-        m["method"],
-        f"{m['chamfer_over_noise']:.3f}",
-        f"{m['normal_consistency']:.3f} ({m['normal_consistency_noise']:.3f})",
-        f"{m['iou']:.4f}",
-        f"{m['self_intersecting_percent']:.2f}",
-        f"{m['flipped_percent']:.2f}",
-        f"{m['final_loss']:.5f}",
-        *(f"{1e3 * m[f'seconds_per_step{part}']:.1f} ms" for part in ("", "_solve", "_render", "_optimizer")),
-    ]
+def _of_method(method: str) -> dict:
+    return {"method": method} if method in ("large-steps", "adam") else {"method": "laplacian", "reg": float(method)}
+
+
+def _run(target: str, settings: Settings) -> dict:
+    shape = into_unit_ball(SHAPES[target]()) if target in SHAPES else load_target(Path(target))
+    return measure(reconstruct(shape, settings), shape, settings)
+
+
+def _row(runs: list[dict]) -> str:
+    cells = [runs[0]["method"]]
+    for key, worst, form in COLUMNS.values():
+        values = [(1e3 if key.startswith("seconds_per") else 1) * run[key] for run in runs]
+        mean = form.format(sum(values) / len(values))
+        cells.append(mean if len(runs) == 1 else f"{mean} / {form.format(worst(values))}")
     return f"| {' | '.join(cells)} |"
 
 

@@ -9,7 +9,7 @@ import sys
 import torch
 
 from pt3d_largesteps import available_solvers
-from reconstruction.optimization import Settings
+from reconstruction.optimization import STARTS, Settings
 
 
 def add_settings(parser: argparse.ArgumentParser, default_lr: str) -> None:
@@ -18,6 +18,8 @@ def add_settings(parser: argparse.ArgumentParser, default_lr: str) -> None:
     parser.add_argument("--views", type=positive_int, default=defaults.views, help="of a target (default: %(default)s)")
     parser.add_argument("--resolution", type=positive_int, default=defaults.resolution, help="pixels (default: %(default)s)")
     parser.add_argument("--steps", type=positive_int, default=defaults.steps, help="default: %(default)s")
+    start_help = "the visual hull of the silhouettes, or a sphere (default: %(default)s)"
+    parser.add_argument("--start", choices=STARTS, default=defaults.start, help=start_help)
     lambda_help = "of large steps, in the first stage (default: %(default)s)"
     parser.add_argument("--lambda", dest="lambda_", type=non_negative, default=defaults.lambda_, help=lambda_help)
     parser.add_argument("--lr", type=non_negative, help=f"step size in mean edge lengths (default: {default_lr})")
@@ -25,7 +27,7 @@ def add_settings(parser: argparse.ArgumentParser, default_lr: str) -> None:
     parser.add_argument("--device", type=device, default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
     solvers = ["auto", *available_solvers()]
     parser.add_argument("--solver", choices=solvers, default=defaults.solver, help="default: %(default)s")
-    parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep the sphere's 2,562 vertices to the end")
+    parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep about 2,562 vertices to the end")
 
 
 def refuse(message: str, status: int = 2) -> int:

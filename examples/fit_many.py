@@ -4,10 +4,10 @@
     python examples/fit_many.py --targets FOLDER --out FOLDER --batch 4 --memory 8
     torchrun --nproc_per_node=2 examples/fit_many.py --targets FOLDER --out FOLDER
 
-Each target of the folder (OBJ, PLY or whatever trimesh reads) is put into the unit ball and rendered; a sphere becomes it, by
-large steps, as in reconstruct.py. Targets are taken together in ragged batches, of at most --batch and of no more than fit
-into --memory; none of them feels the others. With torchrun the batches are shared among the workers. Of each target the output
-folder gets, as soon as its batch is done,
+Each target of the folder (OBJ, PLY or whatever trimesh reads) is put into the unit ball and rendered; the hull of its
+silhouettes becomes it, by large steps, as in reconstruct.py. Targets are taken together in ragged batches, of at most --batch
+and of no more than fit into --memory; none of them feels the others. With torchrun the batches are shared among the workers.
+Of each target the output folder gets, as soon as its batch is done,
 
     NAME.obj      the reconstructed mesh
     NAME.png      target and result
@@ -35,8 +35,7 @@ from fitting.batches import fits, make_batches, memory_limit
 from fitting.results import Results, table
 from fitting.workers import Workers
 from reconstruction.loading import TargetError, load_target
-from reconstruction.many import reconstruct_together
-from reconstruction.optimization import Settings
+from reconstruction.optimization import Settings, reconstruct_together
 
 SUFFIXES = (".obj", ".ply", ".off", ".stl", ".glb", ".gltf", ".3mf")
 
@@ -106,7 +105,7 @@ def _fit(results: Results, settings: Settings, options: argparse.Namespace, work
 
 
 def _fit_batch(targets: dict[str, Meshes], results: Results, settings: Settings, on_step: Callable[[], Any]) -> None:
-    runs = reconstruct_together(list(targets.values()), settings, lambda *_: on_step())
+    runs = reconstruct_together(list(targets.values()), settings, lambda _: on_step())
     for (name, target), run in zip(targets.items(), runs, strict=True):
         results.write(name, target, run)
 

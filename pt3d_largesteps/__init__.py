@@ -26,6 +26,7 @@ from pt3d_largesteps.laplacian import combinatorial_laplacian, cotangent_laplaci
 from pt3d_largesteps.large_steps_adam import LargeStepsAdam
 from pt3d_largesteps.mesh_system import compute_matrix
 from pt3d_largesteps.optim import UniformAdam
+from pt3d_largesteps.optimization import OptimizationConfig, Stage, optimize
 from pt3d_largesteps.packed import PackedParameter
 from pt3d_largesteps.parameterization import LargeSteps
 from pt3d_largesteps.remesh import Remeshed, remesh
@@ -33,15 +34,20 @@ from pt3d_largesteps.replacing import replace_parameter
 from pt3d_largesteps.solvers import available_solvers
 from pt3d_largesteps.strength import lambda_from_alpha
 from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.untangling import Untangled, untangle
+from pt3d_largesteps.visual_hull import visual_hull
 
 __all__ = [
     "BatchSystem",
     "LargeSteps",
     "LargeStepsAdam",
+    "OptimizationConfig",
     "PackedParameter",
     "Remeshed",
+    "Stage",
     "SystemMatrix",
     "UniformAdam",
+    "Untangled",
     "__version__",
     "available_solvers",
     "combinatorial_laplacian",
@@ -49,8 +55,11 @@ __all__ = [
     "cotangent_laplacian",
     "from_differential",
     "lambda_from_alpha",
+    "optimize",
     "precondition",
     "remesh",
     "replace_parameter",
     "to_differential",
+    "untangle",
+    "visual_hull",
 ]

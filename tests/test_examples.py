@@ -247,7 +247,7 @@ def test_ctrl_c_before_the_first_step(tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("reconstruction.optimization._step", interrupt)
+    monkeypatch.setattr("pt3d_largesteps.optimization.loop.Optimization._take_step", interrupt)
     assert reconstruct.main([*SMALL, "--out", str(tmp_path)]) == 130
     assert {path.name for path in tmp_path.iterdir()} == WRITTEN
     assert json.loads((tmp_path / "metrics.json").read_text())["steps"] == 0
@@ -282,8 +282,9 @@ class TestParts:
         settings = Settings(steps=4, views=8, resolution=24, seed=3)
         target = ico_sphere(2)
         runs = [optimize(target, settings) for _ in range(2)]
-        assert runs[0].losses == runs[1].losses
-        assert optimize(target, Settings(steps=4, views=8, resolution=24, seed=4)).losses != runs[0].losses
+        assert runs[0].history.losses == runs[1].history.losses
+        other = optimize(target, Settings(steps=4, views=8, resolution=24, seed=4))
+        assert other.history.losses != runs[0].history.losses
 
     def test_unreadable_target_is_an_error_of_its_own(self, tmp_path):
         with pytest.raises(TargetError):

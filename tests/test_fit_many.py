@@ -17,8 +17,7 @@ from pytorch3d.utils import ico_sphere, torus
 import fit_many
 from fitting.batches import bytes_per_target, fits, make_batches
 from reconstruction.loading import into_unit_ball
-from reconstruction.many import reconstruct_together
-from reconstruction.optimization import Settings, reconstruct
+from reconstruction.optimization import Settings, reconstruct, reconstruct_together
 
 SCRIPT = Path(fit_many.__file__)
 SMALL = ["--steps", "6", "--views", "3", "--resolution", "16", "--no-remesh"]
@@ -46,7 +45,7 @@ def test_each_mesh_goes_the_way_it_goes_alone():
     for shape, run in zip(shapes, together, strict=True):
         alone = reconstruct(shape, settings)
         torch.testing.assert_close(run.meshes.verts_packed(), alone.meshes.verts_packed(), rtol=0, atol=1e-4)
-        assert run.losses == pytest.approx(alone.losses, rel=1e-3)
+        assert run.history.mean_losses == pytest.approx(alone.history.mean_losses, rel=1e-3)
 
 
 def test_a_folder_with_a_bad_file_and_what_is_done_already(targets, tmp_path, capsys):

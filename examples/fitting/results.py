@@ -29,7 +29,7 @@ _COLUMNS = {
     "flipped_percent": "flipped %",
     "seconds_total": "seconds",
 }
-_OF_RESULT = ("steps", "views", "resolution", "lambda_", "lr", "seed", "remesh")  # what a result depends on
+_OF_RESULT = ("steps", "views", "resolution", "lambda_", "lr", "seed", "remesh", "start")  # what a result depends on
 
 
 class Results:

@@ -1,70 +1,96 @@
 """The methods that are compared: large steps, plain Adam on the vertices, and Adam with a Laplacian regulariser.
 
-Each owns its parameter and its optimiser and gives the current meshes; the loop does not know which one it drives.
+The driver does not know which one it drives: stages, remeshing and the rule for the step size are the same.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from pytorch3d.structures import Meshes
-from torch import Tensor
+from torch import Tensor, nn
 
-from pt3d_largesteps import LargeSteps, SystemMatrix, UniformAdam, combinatorial_laplacian
+from pt3d_largesteps.optimization import Parameterization, large_steps
+from pt3d_largesteps.renderers import ImageLoss
+from pt3d_largesteps.solvers import Solver, solver_for
 
 METHODS = ("large-steps", "adam", "laplacian")
 DEFAULT_LR = {"large-steps": 1.3, "adam": 0.1, "laplacian": 0.1}  # in mean edge lengths
 
 
-class Method(Protocol):
-    optimizer: torch.optim.Optimizer
+class Positions(nn.Module):
+    """The vertices themselves as the parameter."""
 
-    def meshes(self) -> Meshes:
-        """The current meshes, differentiable in the parameter."""
-        ...
+    def __init__(self, meshes: Meshes) -> None:
+        super().__init__()
+        self._template = meshes
+        self.verts = nn.Parameter(meshes.verts_padded().clone())
 
-    def regularizer(self, meshes: Meshes) -> Tensor | float:
-        """What is added to the loss."""
-        ...
-
-
-class LargeStepsMethod:
-    """UniformAdam on u = (I + lambda L) x."""
-
-    def __init__(self, start: Meshes, lambda_: float, lr: float, solver: Any) -> None:
-        self.steps = LargeSteps(start, lambda_=lambda_, solver=solver)
-        self.optimizer = UniformAdam(self.steps.parameters(), lr=lr, betas=(0.9, 0.99))
-
-    def meshes(self) -> Meshes:
-        return self.steps()
-
-    def regularizer(self, meshes: Meshes) -> float:
-        return 0.0
+    def forward(self) -> Meshes:
+        return self._template.update_padded(self.verts)
 
 
-class AdamMethod:
-    """Adam on the vertices, with ``weight`` times the mean of x . L x per vertex (the paper's Laplacian regulariser)."""
+class RegularizedLoss:
+    """A loss and ``weight`` times the mean of x . L x per vertex (the paper's Laplacian regulariser)."""
 
-    def __init__(self, start: Meshes, lr: float, weight: float) -> None:
-        self.start = start
-        self.verts = torch.nn.Parameter(start.verts_padded().clone())
-        self.weight = weight
-        self.laplacian = SystemMatrix.from_sparse(combinatorial_laplacian(start)) if weight else None
-        self.optimizer = torch.optim.Adam([self.verts], lr=lr)
+    def __init__(self, loss: ImageLoss, weight: float) -> None:
+        self._loss, self._weight, self.num_views = loss, weight, loss.num_views
 
-    def meshes(self) -> Meshes:
-        return self.start.update_padded(self.verts)
-
-    def regularizer(self, meshes: Meshes) -> Tensor | float:
-        if self.laplacian is None:
-            return 0.0
-        verts = meshes.verts_packed()
-        return self.weight * (verts * (self.laplacian @ verts)).mean()
+    def __call__(self, meshes: Meshes, views: Sequence[int]) -> Tensor:
+        verts, edges = meshes.verts_packed(), meshes.edges_packed()
+        # x . L x is the sum over the edges
+        energy = (verts[edges[:, 0]] - verts[edges[:, 1]]).square().sum() / max(verts.numel(), 1)
+        return self._loss(meshes, views) + self._weight * energy
 
 
-def make_method(name: str, start: Meshes, lambda_: float, lr: float, weight: float, solver: Any) -> Method:
-    """A method by its name of ``METHODS``."""
-    if name == "large-steps":
-        return LargeStepsMethod(start, lambda_, lr, solver)
-    return AdamMethod(start, lr, weight if name == "laplacian" else 0.0)
+def parameterization(method: str, solver: str, seconds: dict[str, float]) -> Parameterization:
+    """Of one of ``METHODS``; the time of solves and optimisers is added to ``seconds["solve"]`` and ``["optimizer"]``."""
+
+    def timed_solver(matrix: Any) -> TimedSolver:
+        return TimedSolver(solver_for(matrix, solver), seconds)
+
+    make = large_steps(solver=timed_solver) if method == "large-steps" else _adam
+
+    def parameterize(meshes: Meshes, lambda_: float, pinned: Tensor | None) -> tuple[nn.Module, torch.optim.Optimizer]:
+        module, optimizer = make(meshes, lambda_, pinned)
+        device, begin = meshes.device, 0.0
+
+        def before(*_: Any) -> None:
+            nonlocal begin
+            begin = _now(device)
+
+        def after(*_: Any) -> None:
+            seconds["optimizer"] += _now(device) - begin
+
+        optimizer.register_step_pre_hook(before)
+        optimizer.register_step_post_hook(after)
+        return module, optimizer
+
+    return parameterize
+
+
+def _adam(meshes: Meshes, lambda_: float, pinned: Tensor | None) -> tuple[nn.Module, torch.optim.Optimizer]:
+    module = Positions(meshes)
+    return module, torch.optim.Adam(module.parameters())
+
+
+class TimedSolver:
+    """A solver that adds the time it takes to ``seconds["solve"]``."""
+
+    def __init__(self, solver: Solver, seconds: dict[str, float]) -> None:
+        self.solver, self.seconds = solver, seconds
+
+    def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
+        start = _now(rhs.device)
+        solution = self.solver.solve(rhs, direction)
+        self.seconds["solve"] += _now(rhs.device) - start
+        return solution
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

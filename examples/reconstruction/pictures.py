@@ -1,4 +1,4 @@
-"""The pictures of a run: comparison with wireframes, loss curve, turntable."""
+"""The pictures of a run: comparison with wireframes, turntable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytorch3d.structures import Meshes
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.renderers.projection import ndc_to_pixels, project_to_ndc
-from reconstruction.optimization import STAGES, Run, Settings
+from reconstruction.optimization import Run
 from reconstruction.views import turntable_cameras
 
 matplotlib.use("Agg")
@@ -38,26 +38,21 @@ def save_comparison(path: Path, target: Meshes, start: Meshes, result: Meshes, c
     plt.close(figure)
 
 
-def save_loss_curve(path: Path, run: Run, settings: Settings) -> None:
-    """The loss of every step, with the remeshings marked."""
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    axis.semilogy(np.arange(1, len(run.losses) + 1), run.losses, linewidth=0.8)
-    if settings.remesh:
-        for begin, num_verts, _ in STAGES[1:]:
-            step = round(begin * settings.steps)
-            if step < len(run.losses):
-                axis.axvline(step, color="0.7", linewidth=0.8, zorder=0)
-                axis.annotate(f"{num_verts:,} vertices", (step, 0.97), xycoords=("data", "axes fraction"), fontsize=8, va="top")
-    axis.set_xlabel("step")
-    axis.set_ylabel("mean absolute difference of the images")
-    axis.set_title(f"{settings.method}: loss")
+def save_row(path: Path, shapes: dict[str, Meshes]) -> None:
+    """Shapes side by side, shaded, and below with their wireframes; under their names."""
+    camera = turntable_cameras(8)[[0]]
+    figure, axes = plt.subplots(2, len(shapes), figsize=(2.4 * len(shapes), 5.1), layout="constrained", squeeze=False)
+    for column, (name, meshes) in enumerate(shapes.items()):
+        axes[0, column].set_title(f"{name}\n{len(meshes.verts_packed()):,} vertices", fontsize=10)
+        for row in range(2):
+            _draw(axes[row, column], meshes.cpu(), camera, wireframe=row == 1)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
 @torch.no_grad()
 def save_turntable(path: Path, run: Run, target: Meshes, resolution: int = 192) -> None:
-    """The target on the left; on the right the sphere becoming it, then the result, while both turn."""
+    """The target on the left; on the right the start becoming it, then the result, while both turn."""
     shapes = [meshes.cpu() for _, meshes in run.frames]
     shapes += [run.meshes.detach().cpu()] * 40
     cameras = turntable_cameras(40)

@@ -1,11 +1,15 @@
-"""A target shape made in code: an animal with thin legs, ears and tail, and fine relief on its back."""
+"""Target shapes made in code: an animal with thin legs and fine relief, and shapes that are no deformed sphere."""
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import torch
 from pytorch3d.structures import Meshes
-from skimage.measure import marching_cubes
 from torch import Tensor
+
+from reconstruction.signed_distances import capsule, cylinder, smooth_union, stadium, surface
 
 # Capsules: one end, the other end, the radius at each, and how softly it joins the rest.
 _PARTS = (
@@ -21,6 +25,14 @@ _PARTS = (
     ((-0.65, 0.15, 0.0), (-0.98, 0.42, 0.05), 0.05, 0.025, 0.05),  # tail
 )
 
+# One end of the pretzel's rope to the other; both lie on its bottom, and it crosses itself in between.
+_ROPE = (
+    (0.42, -0.60, 0.06), (0.22, -0.28, 0.08), (0.0, 0.02, 0.06), (-0.22, 0.36, 0.0), (-0.50, 0.58, 0.0), (-0.80, 0.46, 0.0),
+    (-0.90, 0.10, 0.0), (-0.76, -0.32, 0.0), (-0.42, -0.60, 0.0), (0.0, -0.70, 0.0), (0.42, -0.60, 0.0), (0.76, -0.32, 0.0),
+    (0.90, 0.10, 0.0), (0.80, 0.46, 0.0), (0.50, 0.58, 0.0), (0.22, 0.36, 0.0), (0.0, 0.02, -0.06), (-0.22, -0.28, -0.08),
+    (-0.42, -0.60, -0.06),
+)  # fmt: skip
+
 
 def animal(resolution: int = 96) -> Meshes:
     """A closed surface of genus 0, about 14,000 vertices, before it is put into the unit ball.
@@ -30,27 +42,64 @@ def animal(resolution: int = 96) -> Meshes:
     Args:
         resolution: samples of the distance along each axis.
     """
-    axis = torch.linspace(-1.1, 1.1, resolution)
-    distance = _distance(torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1))
-    # scikit-image's, not PyTorch3D's, which leaves a few holes here
-    verts, faces, _, _ = marching_cubes(distance.numpy(), 0.0)
-    verts = torch.from_numpy(verts.copy()) * (2.2 / (resolution - 1)) - 1.1
-    return Meshes(verts=[verts], faces=[torch.from_numpy(faces.copy()).long()])
+    return surface(_animal_distance, resolution)
 
 
-def _distance(points: Tensor) -> Tensor:
-    """Signed distance, negative inside, of points (..., 3)."""
+def mug(resolution: int = 96) -> Meshes:
+    """A closed surface of genus 1: a mug with a wall, whose inside no silhouette shows, and a handle."""
+    return surface(_mug_distance, resolution)
+
+
+def pretzel(resolution: int = 96) -> Meshes:
+    """A closed surface of genus 3: a rope that crosses itself once and whose ends lie on its middle."""
+    return surface(_pretzel_distance, resolution)
+
+
+def links(resolution: int = 96) -> Meshes:
+    """Two closed surfaces of genus 1 that do not touch: links of a chain."""
+    return surface(_links_distance, resolution)
+
+
+SHAPES = {"animal": animal, "mug": mug, "pretzel": pretzel, "links": links}
+
+
+def _animal_distance(points: Tensor) -> Tensor:
     distance = torch.full(points.shape[:-1], 10.0)
     for start, end, start_radius, end_radius, softness in _PARTS:
-        part = _capsule(points, torch.tensor(start), torch.tensor(end), start_radius, end_radius)
-        blend = (0.5 + 0.5 * (part - distance) / softness).clamp(0, 1)  # polynomial smooth minimum
-        distance = part + (distance - part) * blend - softness * blend * (1 - blend)
+        part = capsule(points, torch.tensor(start), torch.tensor(end), start_radius, end_radius)
+        distance = smooth_union(distance, part, softness)
     on_back = torch.sigmoid((points[..., 1] - 0.12) * 25) * torch.sigmoid((0.3 - points[..., 0]) * 25)
     waves = torch.cos(22 * points[..., 0]) * torch.cos(22 * points[..., 2])
     return distance - 0.018 * waves * on_back
 
 
-def _capsule(points: Tensor, start: Tensor, end: Tensor, start_radius: float, end_radius: float) -> Tensor:
-    axis = end - start
-    t = (((points - start) @ axis) / (axis @ axis)).clamp(0, 1)
-    return (points - start - t[..., None] * axis).norm(dim=-1) - (start_radius + t * (end_radius - start_radius))
+def _mug_distance(points: Tensor) -> Tensor:
+    height = points[..., 1]
+    belly = points / torch.stack([width := 0.92 + 0.14 * torch.cos(2 * height + 0.4), torch.ones_like(width), width], dim=-1)
+    handle = stadium(points[..., [1, 0, 2]] - torch.tensor([0.02, 0.58, 0.0]), 0.22, 0.25, 0.075)
+    solid = smooth_union(cylinder(belly, 0.55, -0.65, 0.65, 0.1), handle, 0.06)
+    return torch.maximum(solid, -cylinder(belly, 0.45, -0.53, 0.95, 0.12))
+
+
+def _pretzel_distance(points: Tensor) -> Tensor:
+    distance = torch.full(points.shape[:-1], 10.0)
+    rope = _smooth_curve(torch.tensor(_ROPE), 2)
+    for index, (start, end) in enumerate(itertools.pairwise(rope)):
+        radii = [0.09 + 0.05 * math.sin(math.pi * at / (len(rope) - 1)) for at in (index, index + 1)]  # thickest in the middle
+        distance = torch.minimum(distance, capsule(points, start, end, *radii))
+    return distance
+
+
+def _smooth_curve(corners: Tensor, times: int) -> Tensor:
+    """Chaikin's corner cutting, which leaves the ends where they are."""
+    for _ in range(times):
+        start, end = corners[:-1], corners[1:]
+        cut = torch.stack([0.75 * start + 0.25 * end, 0.25 * start + 0.75 * end], dim=1).view(-1, 3)
+        corners = torch.cat([corners[:1], cut[1:-1], corners[-1:]])
+    return corners
+
+
+def _links_distance(points: Tensor) -> Tensor:
+    first = stadium(points - torch.tensor([-0.33, 0.0, 0.0]), 0.30, 0.32, 0.09)
+    second = stadium(points[..., [0, 2, 1]] - torch.tensor([0.33, 0.0, 0.0]), 0.30, 0.32, 0.09)
+    return torch.minimum(first, second)

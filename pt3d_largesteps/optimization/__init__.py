@@ -1,0 +1,21 @@
+"""The driver: a loss, a config, and what goes on between them."""
+
+from pt3d_largesteps.optimization.config import COARSE_TO_FINE, OptimizationConfig, Stage
+from pt3d_largesteps.optimization.driver import optimize
+from pt3d_largesteps.optimization.edge_lengths import mean_edge_lengths
+from pt3d_largesteps.optimization.history import History
+from pt3d_largesteps.optimization.loop import Optimization, OptimizationResult
+from pt3d_largesteps.optimization.parameterizations import Parameterization, large_steps
+
+__all__ = [
+    "COARSE_TO_FINE",
+    "History",
+    "Optimization",
+    "OptimizationConfig",
+    "OptimizationResult",
+    "Parameterization",
+    "Stage",
+    "large_steps",
+    "mean_edge_lengths",
+    "optimize",
+]

@@ -1,0 +1,115 @@
+"""What an optimisation is told in numbers: its steps, their size, and the stages from coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pt3d_largesteps._checks import check_number, describe
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of an optimisation on one set of triangles, with one lambda.
+
+    Attributes:
+        begin: the part of all steps after which it begins, in [0, 1).
+        lambda_: of the parameterisation; at least 0.
+        num_verts, edge_length, edge_scale: what the meshes are remeshed to when it begins, as :func:`~pt3d_largesteps.remesh`
+            has it; one of them, or none: the triangles stay, and their analysis is used again.
+    """
+
+    begin: float
+    lambda_: float
+    num_verts: int | None = None
+    edge_length: float | None = None
+    edge_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        check_number("begin", self.begin, low=0.0, high=1.0)
+        check_number("lambda_", self.lambda_, low=0.0)
+        if len(self.remeshing) > 1:
+            raise ValueError(f"num_verts: expected one of num_verts, edge_length and edge_scale, got {self.remeshing}")
+
+    @property
+    def remeshing(self) -> dict[str, float]:
+        """The target for the remesher, as its argument."""
+        targets = {"num_verts": self.num_verts, "edge_length": self.edge_length, "edge_scale": self.edge_scale}
+        return {name: value for name, value in targets.items() if value is not None}
+
+
+COARSE_TO_FINE = (
+    Stage(0.0, lambda_=9.0),
+    Stage(0.12, lambda_=7.0, num_verts=2000),
+    Stage(0.3, lambda_=4.0, num_verts=5000),
+    Stage(0.6, lambda_=2.0, num_verts=9000),
+)
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """How :func:`~pt3d_largesteps.optimize` goes about it; the defaults are for shapes of any size and kind.
+
+    Attributes:
+        steps: of the optimiser, unless it ends early.
+        stages: in the order of their beginnings, the first at 0.
+        lr: step size at the beginning, in mean edge lengths of each mesh as its stage begins, or in the units of the vertices.
+        lr_decay: what the step size has been multiplied by at the end; in between it falls exponentially.
+        lr_unit: "edge" or "absolute".
+        moments: of the optimiser when a stage begins: "reset", or "interpolate" for the new vertices.
+        views_per_step: of a loss that has views; each is taken once, in random order, before any is taken again.
+        patience: a stage ends early once the loss has not fallen by ``min_improvement`` (relative) in so many steps; after the
+            last one the optimisation ends. The loss is the held-out one where there is one. None: every step is done.
+        min_improvement: in [0, 1).
+        check_every: steps between two looks at the held-out loss, or at the mean of the loss since the last look.
+        untangle: whether faces that still intersect at the end are repaired (:func:`~pt3d_largesteps.untangle`).
+        seed: of the order of the views.
+
+    Raises:
+        TypeError, ValueError: what is out of range, by its name.
+
+    Example:
+        >>> config = OptimizationConfig(steps=400, stages=(Stage(0.0, lambda_=19.0),))
+    """
+
+    steps: int = 800
+    stages: tuple[Stage, ...] = COARSE_TO_FINE
+    lr: float = 1.3
+    lr_decay: float = 0.1
+    lr_unit: str = "edge"
+    moments: str = "reset"
+    views_per_step: int = 4
+    patience: int | None = None
+    min_improvement: float = 0.01
+    check_every: int = 20
+    untangle: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "views_per_step", "check_every", "patience"):
+            value = getattr(self, name)
+            if not (name == "patience" and value is None):
+                _check_int(name, value, low=1)
+        _check_int("seed", self.seed, low=0)
+        check_number("lr", self.lr, low=0.0)
+        check_number("lr_decay", self.lr_decay, low=0.0, low_open=True)
+        check_number("min_improvement", self.min_improvement, low=0.0, high=1.0)
+        for name, allowed in (("lr_unit", ("edge", "absolute")), ("moments", ("reset", "interpolate"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: expected '{allowed[0]}' or '{allowed[1]}', got {describe(getattr(self, name))}")
+        if not isinstance(self.untangle, bool):
+            raise TypeError(f"untangle: expected True or False, got {describe(self.untangle)}")
+        stages = tuple(self.stages)
+        object.__setattr__(self, "stages", stages)
+        if not stages or not all(isinstance(stage, Stage) for stage in stages):
+            raise TypeError(f"stages: expected a sequence of Stage, at least one, got {describe(self.stages)}")
+        if stages[0].begin != 0 or any(one.begin >= next_one.begin for one, next_one in pairwise(stages)):
+            raise ValueError(
+                "stages: expected the first to begin at 0 and each after the one before it, got beginnings"
+                f" {[stage.begin for stage in stages]}"
+            )
+
+
+def _check_int(name: str, value: int, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name}: expected an integer of at least {low}, got {describe(value)}")

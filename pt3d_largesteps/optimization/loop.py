@@ -1,0 +1,244 @@
+"""The loop around a loss, with its stages; see :func:`~pt3d_largesteps.optimize`."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pt3d_largesteps._checks import describe
+from pt3d_largesteps.optimization.checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
+from pt3d_largesteps.optimization.config import OptimizationConfig
+from pt3d_largesteps.optimization.edge_lengths import mean_edge_lengths
+from pt3d_largesteps.optimization.history import History
+from pt3d_largesteps.optimization.parameterizations import Parameterization, large_steps
+from pt3d_largesteps.optimization.progress import Progress
+from pt3d_largesteps.optimization.views import ShuffledViews
+from pt3d_largesteps.pins import pinned_mask
+from pt3d_largesteps.remesh import remesh
+from pt3d_largesteps.replacing import replace_parameter
+from pt3d_largesteps.untangling import untangle
+
+Loss = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class OptimizationResult:
+    """What :func:`optimize` returns.
+
+    Attributes:
+        meshes: the ``Meshes``, detached.
+        history: the numbers of every step.
+        ended: "steps" (all were done), "stalled" (the last stage brought nothing more) or "callback".
+        repaired: (N,) int64, the faces of each mesh that intersected others before they were repaired; None where that was
+            not asked for.
+    """
+
+    meshes: Any
+    history: History
+    ended: str
+    repaired: Tensor | None
+
+
+class Optimization:
+    """An optimisation as it goes on: what callbacks are given, and what :func:`optimize` runs; arguments as there.
+
+    Attributes:
+        config, history: as they are.
+        step: steps done.
+        module, optimizer: of the present stage; a call of the module gives the meshes, with gradients.
+        edge_lengths: (N,), mean edge of each mesh as the stage began.
+
+    Example:
+        >>> optimization = Optimization(start, loss)
+        >>> try:
+        ...     meshes = optimization.run().meshes
+        ... except KeyboardInterrupt:
+        ...     meshes = optimization.meshes()
+    """
+
+    def __init__(
+        self,
+        start: Any,
+        loss: Loss,
+        config: OptimizationConfig | None = None,
+        *,
+        held_out: Loss | None = None,
+        pinned: Tensor | Sequence[Tensor] | None = None,
+        parameterize: Parameterization | None = None,
+        callbacks: Sequence[Callable[[Optimization], Any]] = (),
+        checkpoint: str | Path | None = None,
+        checkpoint_every: int = 100,
+    ) -> None:
+        if not hasattr(start, "update_padded"):
+            raise TypeError(f"start: expected pytorch3d.structures.Meshes, got {describe(start)}")
+        self.config = config = OptimizationConfig() if config is None else config
+        if not isinstance(config, OptimizationConfig):
+            raise TypeError(f"config: expected an OptimizationConfig, got {describe(config)}")
+        for name, function in (("loss", loss), ("held_out", held_out)):
+            if not callable(function) and not (name == "held_out" and function is None):
+                raise TypeError(f"{name}: expected a function of the meshes, got {describe(function)}")
+        if isinstance(checkpoint_every, bool) or not isinstance(checkpoint_every, int) or checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every: expected an integer of at least 1, got {describe(checkpoint_every)}")
+        _check_installed(config)
+        self.history, self.step = History(), 0
+        self._loss, self._held_out = loss, held_out
+        self._parameterize = large_steps() if parameterize is None else parameterize
+        self._callbacks, self._checkpoint_every = tuple(callbacks), checkpoint_every
+        self._checkpoint = None if checkpoint is None else Path(checkpoint)
+        self._progress = Progress(config)
+        self._views = ShuffledViews(getattr(loss, "num_views", 0), config)
+        self._ended: str | None = None
+        sizes = start.num_verts_per_mesh().tolist()
+        self._pinned = None if pinned is None else pinned_mask(pinned, sizes, start.device)
+        self._begin = self._first = start.detach()  # the meshes as their stage began, and as their triangles were made
+        self._start = [start.num_verts_per_mesh().tolist(), start.num_faces_per_mesh().tolist()]
+        if self._checkpoint is not None and self._checkpoint.exists():
+            self._resume(self._checkpoint)
+        else:
+            self._begin_stage()
+
+    @torch.no_grad()
+    def meshes(self) -> Any:
+        """The meshes as they are, detached."""
+        return self.module().detach()
+
+    def run(self) -> OptimizationResult:
+        """Takes the steps that are left."""
+        while self._ended is None:
+            if self._progress.stage_is_due:
+                self._next_stage()
+            self._take_step()
+            self._ended = self._progress.advance(self.step, self.history, self._evaluate_held_out)
+            answers = [callback(self) is True for callback in self._callbacks]  # of all, whatever the first one says
+            if any(answers) and self._ended is None:
+                self._ended = "callback"
+            if self._checkpoint is not None and (self._ended or self.step % self._checkpoint_every == 0):
+                save_checkpoint(self._checkpoint, self._state())
+        if not self.config.untangle:
+            return OptimizationResult(self.meshes(), self.history, self._ended, None)
+        untangled = untangle(self.meshes(), keep=self._pinned)
+        return OptimizationResult(untangled.meshes, self.history, self._ended, untangled.before)
+
+    def _take_step(self) -> None:
+        start = time.perf_counter()
+        lrs = self._progress.lr * (self.edge_lengths if self.config.lr_unit == "edge" else torch.ones_like(self.edge_lengths))
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(lrs[0]) if len(lrs) == 1 else lrs
+        self.optimizer.zero_grad()
+        losses = self._evaluate(self._loss, self.module(), self._views.draw())
+        losses.sum().backward()
+        self.optimizer.step()
+        self.history.losses.append(losses.detach().reshape(-1).tolist())
+        self.history.lrs.append(lrs.tolist())
+        self.history.seconds.append(time.perf_counter() - start)
+        self.step += 1
+
+    def _evaluate(self, loss: Loss, meshes: Any, views: list[int]) -> Tensor:
+        name = "loss" if loss is self._loss else "held_out"
+        losses = loss(meshes, views) if hasattr(loss, "num_views") else loss(meshes)
+        if not isinstance(losses, Tensor) or losses.shape not in ((), (1,), (len(meshes),)):
+            raise TypeError(f"{name}: expected a tensor of one number, or of {len(meshes)}, got {describe(losses)}")
+        finite = losses.detach().isfinite().reshape(-1).tolist()
+        if not all(finite):
+            mesh = f" of mesh {finite.index(False)}" if len(finite) > 1 else ""
+            raise ValueError(f"{name}: expected finite numbers, got {losses.tolist()} at step {self.step}{mesh}")
+        return losses
+
+    @torch.no_grad()
+    def _evaluate_held_out(self) -> float | None:
+        if self._held_out is None:
+            return None
+        views = list(range(getattr(self._held_out, "num_views", 0)))
+        return float(self._evaluate(self._held_out, self.module(), views).mean())
+
+    def _next_stage(self) -> None:
+        """Remeshes, if it is to, and makes the parameter anew from the positions."""
+        start = time.perf_counter()
+        self._progress.begin_stage()
+        old = self.optimizer
+        self._begin = self.meshes()
+        remeshing = None
+        if self._progress.stage.remeshing:
+            remeshing = remesh(self._begin, keep=self._pinned, **self._progress.stage.remeshing)
+            self._begin = self._first = remeshing.meshes
+            self._pinned = None if self._pinned is None else remeshing.kept
+        self._begin_stage()
+        if self.config.moments == "interpolate":
+            pairs = list(zip(_parameters(old), _parameters(self.optimizer), strict=True))
+            for parameter, new in pairs:
+                replace_parameter(old, parameter, new, (lambda rows: rows) if remeshing is None else remeshing.transfer)
+            self.optimizer = old
+        self.history.remesh_seconds += time.perf_counter() - start
+
+    def _begin_stage(self) -> None:
+        self._set_stage()
+        self.history.stages.append((self.step, len(self._begin.verts_packed())))
+
+    def _set_stage(self) -> None:
+        self.edge_lengths = mean_edge_lengths(self._begin)
+        self.module, self.optimizer = self._parameterize(self._begin, self._progress.stage.lambda_, self._pinned)
+
+    def _state(self) -> dict[str, Any]:
+        """All that the rest of the run depends on. The parameter belongs to the meshes of the stage's beginning."""
+        textures = self._begin.textures
+        return {
+            "config": repr(self.config),
+            "start": self._start,
+            "step": self.step,
+            "ended": None if self._ended == "callback" else self._ended,  # it may be gone on with
+            "verts": self._begin.verts_list(),
+            "first_verts": self._first.verts_list(),
+            "faces": self._begin.faces_list(),
+            "features": textures.verts_features_list() if hasattr(textures, "verts_features_list") else None,
+            "pinned": self._pinned,
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": self._progress.state_dict(),
+            "views": self._views.state_dict(),
+            "history": self.history.state_dict(),
+            "random": random_states(),
+        }
+
+    def _resume(self, path: Path) -> None:
+        expected = {"config": repr(self.config), "start": self._start}
+        state = load_checkpoint(path, expected, self._begin.device)
+        self.step, self._ended, self._pinned = state["step"], state["ended"], state["pinned"]
+        textures = self._begin.textures
+        if state["features"] is not None:
+            textures = textures.__class__(verts_features=state["features"])
+        elif len(state["history"]["stages"]) > 1:
+            textures = None
+        self._begin = self._begin.__class__(verts=state["verts"], faces=state["faces"], textures=textures)
+        self._progress.load_state_dict(state["progress"])
+        self._views.load_state_dict(state["views"])
+        self.history = History(**state["history"])
+        self._first = self._begin.__class__(verts=state["first_verts"], faces=state["faces"])
+        with torch.no_grad():
+            # Solvers keep the analysis of triangles from when they were made; its order, and so rounding, follows positions.
+            self._parameterize(self._first, self._progress.stage.lambda_, self._pinned)[0]()
+        self._set_stage()
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        set_random_states(state["random"])
+
+
+def _check_installed(config: OptimizationConfig) -> None:
+    """What is needed in the middle or at the end is looked for before the beginning."""
+    needed = {"igl": config.untangle, "gpytoolbox": any(stage.remeshing for stage in config.stages)}
+    missing = [name for name, is_needed in needed.items() if is_needed and importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"optimize needs {' and '.join(missing)} for this config (untangle, stages that are remeshed):"
+            " pip install 'pt3d_largesteps[optimize]'"
+        )
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

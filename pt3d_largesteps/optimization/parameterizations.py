@@ -1,0 +1,40 @@
+"""What the optimisation moves: a module whose call gives the meshes, and its optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pt3d_largesteps.optim import UniformAdam
+from pt3d_largesteps.parameterization import LargeSteps
+from pt3d_largesteps.solvers.base import SolverFactory
+
+# Of the meshes, lambda and the mask of what is pinned
+Parameterization = Callable[[Any, float, Tensor | None], tuple[nn.Module, torch.optim.Optimizer]]
+
+
+def large_steps(
+    *,
+    laplacian: str = "combinatorial",
+    solver: str | SolverFactory = "auto",
+    betas: tuple[float, float] = (0.9, 0.99),
+) -> Parameterization:
+    """UniformAdam on u = (I + lambda L) x.
+
+    Args:
+        laplacian, solver: of :class:`~pt3d_largesteps.LargeSteps`.
+        betas: of :class:`~pt3d_largesteps.UniformAdam`. The second moment forgets sooner than Adam's usual: stages are short.
+
+    Example:
+        >>> optimize(start, loss, parameterize=large_steps(laplacian="cotangent"))
+    """
+
+    def parameterize(meshes: Any, lambda_: float, pinned: Tensor | None) -> tuple[nn.Module, torch.optim.Optimizer]:
+        steps = LargeSteps(meshes, lambda_, laplacian=laplacian, solver=solver, pinned=pinned)
+        # Gradients shrink as shapes grow; Adam's usual 1e-8 would count for shapes measured in millimetres.
+        return steps, UniformAdam(steps.parameters(), betas=betas, eps=1e-20)
+
+    return parameterize

@@ -1,0 +1,39 @@
+"""The views that the steps look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pt3d_largesteps.optimization.config import OptimizationConfig
+
+
+class ShuffledViews:
+    """Each view once, in random order, then all again in another.
+
+    Args:
+        num_views: 0 for a loss that has none.
+        config: with their number per step, and the seed.
+    """
+
+    def __init__(self, num_views: int, config: OptimizationConfig) -> None:
+        self._num_views, self._per_step = num_views, min(config.views_per_step, num_views)
+        self._generator = torch.Generator().manual_seed(config.seed)
+        self._left: list[int] = []
+
+    def draw(self) -> list[int]:
+        """Those of the next step."""
+        drawn = []
+        while len(drawn) < self._per_step:
+            if not self._left:
+                self._left = torch.randperm(self._num_views, generator=self._generator).tolist()
+            drawn.append(self._left.pop(0))
+        return drawn
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"left": list(self._left), "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._left = list(state["left"])
+        self._generator.set_state(state["generator"].cpu())
