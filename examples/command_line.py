@@ -20,8 +20,8 @@ def add_settings(parser: argparse.ArgumentParser, default_lr: str) -> None:
     parser.add_argument("--steps", type=positive_int, default=defaults.steps, help="default: %(default)s")
     start_help = "the visual hull of the silhouettes, or a sphere (default: %(default)s)"
     parser.add_argument("--start", choices=STARTS, default=defaults.start, help=start_help)
-    lambda_help = "of large steps, in the first stage (default: %(default)s)"
-    parser.add_argument("--lambda", dest="lambda_", type=non_negative, default=defaults.lambda_, help=lambda_help)
+    lambda_help = "of large steps, in the first stage (default: 4 from a hull, 9 from a sphere)"
+    parser.add_argument("--lambda", dest="lambda_", type=non_negative, help=lambda_help)
     parser.add_argument("--lr", type=non_negative, help=f"step size in mean edge lengths (default: {default_lr})")
     parser.add_argument("--seed", type=seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
     parser.add_argument("--device", type=device, default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")

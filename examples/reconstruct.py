@@ -15,7 +15,8 @@ of the target where the views show them; or from a sphere. In the output folder 
     loss.png          the loss of every step
     metrics.json      the numbers that are printed as a table at the end
 
-Ctrl-C ends the optimisation early; what it has is measured and written all the same.
+Ctrl-C ends the optimisation early; what it has is measured and written all the same. With --checkpoint FILE a run that was
+killed goes on where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         name = options.target.name if options.target else f"{options.shape}, made in code"
         print(f"target: {name}, {len(target.verts_packed()):,} vertices; method: {settings.method}")
-        run = _reconstruct(target, settings)
+        run = _reconstruct(target, settings, options.checkpoint)
         _write(run, target, name, settings, options)
     except TargetError as error:
         return refuse(str(error))
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 130 if run.interrupted else 0
 
 
-def _reconstruct(target: Meshes, settings: Settings) -> Run:
+def _reconstruct(target: Meshes, settings: Settings, checkpoint: Path | None) -> Run:
     """Runs the optimisation behind a progress bar."""
     every = 0.1 if sys.stderr.isatty() else 5.0  # seconds between two looks; a log file needs fewer
     with tqdm(total=settings.steps, desc=settings.method, unit="step", mininterval=every, maxinterval=2 * every) as progress:
@@ -72,9 +73,9 @@ def _reconstruct(target: Meshes, settings: Settings) -> Run:
         def show(run: Optimization) -> None:
             history = run.history
             progress.set_postfix(loss=f"{history.mean_losses[-1]:.4f}", verts=history.stages[-1][1], refresh=False)
-            progress.update()
+            progress.update(run.step - progress.n)  # a run that goes on begins with those that were done
 
-        run = reconstruct(target, settings, show)
+        run = reconstruct(target, settings, show, checkpoint)
     if run.interrupted:
         print(f"interrupted after {len(run.history.losses)} of {settings.steps} steps; writing what there is")
     return run
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shape", choices=sorted(SHAPES), default="animal", help="made in code (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/reconstruct"), help="output folder (default: %(default)s)")
     parser.add_argument("--method", choices=METHODS, default=defaults.method, help="default: %(default)s")
+    parser.add_argument("--checkpoint", type=Path, help="file that the run can go on from")
     add_settings(parser, ", ".join(f"{DEFAULT_LR[method]} for {method}" for method in METHODS))
     parser.add_argument(
         "--reg", type=non_negative, default=defaults.reg, help="weight of --method laplacian (default: %(default)s)"

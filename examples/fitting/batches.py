@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pt3d_largesteps.optimization import COARSE_TO_FINE
-from reconstruction.optimization import Settings
+from reconstruction.optimization import PLAIN_VERTS, Settings
 
 # Measured on a CPU and rounded up: what a step holds for each pixel that it renders, and for each vertex.
 _BYTES_PER_PIXEL = 250
@@ -18,7 +17,7 @@ _BYTES_PER_VERTEX = 2_500
 def bytes_per_target(settings: Settings) -> int:
     """Of the given pictures, and of a step at the finest stage."""
     pixels = settings.resolution**2
-    num_verts = max((stage.num_verts or 0 for stage in COARSE_TO_FINE), default=0) if settings.remesh else 2562
+    num_verts = max([PLAIN_VERTS, *(stage.num_verts or 0 for stage in settings.config().stages)])
     return settings.views * pixels * 16 + 4 * pixels * _BYTES_PER_PIXEL + num_verts * _BYTES_PER_VERTEX
 
 

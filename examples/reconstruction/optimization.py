@@ -6,13 +6,14 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
 
 from pt3d_largesteps import OptimizationConfig
-from pt3d_largesteps.optimization import COARSE_TO_FINE, History, Optimization
+from pt3d_largesteps.optimization import COARSE_TO_FINE, FROM_HULL, History, Optimization, Stage
 from pt3d_largesteps.renderers import ImageLoss, PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.visual_hull import visual_hull
 from reconstruction.methods import DEFAULT_LR, RegularizedLoss, parameterization
@@ -20,7 +21,10 @@ from reconstruction.views import fibonacci_cameras
 
 STARTS = ("hull", "sphere")
 START_RADIUS = 0.6  # of a sphere in the unit ball of the target
-START_VERTS = 642
+CHANNEL_WEIGHTS = (1.0, 1.0, 1.0, 3.0)  # the silhouette counts as much as the three colours
+HULL_VERTS = 5000
+PLAIN_VERTS = 2562  # without remeshing
+PLAIN = (Stage(0.0, lambda_=9.0),)
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,10 @@ class Settings:
 
     method: str = "large-steps"
     start: str = "hull"
-    steps: int = 800
-    views: int = 32
+    steps: int = 1000
+    views: int = 64
     resolution: int = 128
-    lambda_: float = COARSE_TO_FINE[0].lambda_
+    lambda_: float | None = None
     lr: float | None = None
     reg: float = 1.0
     seed: int = 0
@@ -41,9 +45,9 @@ class Settings:
     solver: str = "auto"
 
     def config(self) -> OptimizationConfig:
-        """For the driver; lambda is that of the first stage, and the others' are in proportion."""
-        stages = COARSE_TO_FINE if self.remesh else COARSE_TO_FINE[:1]
-        factor = self.lambda_ / COARSE_TO_FINE[0].lambda_
+        """For the driver; a given lambda is that of the first stage, and the others' are in proportion."""
+        stages = {"hull": FROM_HULL, "sphere": COARSE_TO_FINE}[self.start] if self.remesh else PLAIN
+        factor = 1.0 if self.lambda_ is None else self.lambda_ / stages[0].lambda_
         return OptimizationConfig(
             steps=self.steps,
             stages=tuple(replace(stage, lambda_=factor * stage.lambda_) for stage in stages),
@@ -76,12 +80,17 @@ class Run:
     interrupted: bool = False
 
 
-def reconstruct(target: Meshes, settings: Settings, on_step: Callable[[Optimization], None] = lambda run: None) -> Run:
+def reconstruct(
+    target: Meshes,
+    settings: Settings,
+    on_step: Callable[[Optimization], None] = lambda run: None,
+    checkpoint: Path | None = None,
+) -> Run:
     """Minimises the mean absolute difference of shaded images, four views at a time.
 
-    Ctrl-C ends it early: the run so far is returned.
+    Ctrl-C ends it early: the run so far is returned. With a checkpoint a run that was killed is gone on with.
     """
-    return _reconstruct([target], settings, on_step)[0]
+    return _reconstruct([target], settings, on_step, checkpoint)[0]
 
 
 def reconstruct_together(
@@ -98,11 +107,13 @@ def reconstruct_together(
     return runs
 
 
-def _reconstruct(targets: Sequence[Meshes], settings: Settings, on_step: Callable[[Optimization], None]) -> list[Run]:
+def _reconstruct(
+    targets: Sequence[Meshes], settings: Settings, on_step: Callable[[Optimization], None], checkpoint: Path | None = None
+) -> list[Run]:
     begin = time.perf_counter()
     cameras = fibonacci_cameras(settings.views, settings.device)
     renderer = PyTorch3DRenderer(settings.resolution, SphericalHarmonicsLight.default())
-    image_loss = ImageLoss.of_meshes(join_meshes_as_batch(list(targets)), renderer, cameras)
+    image_loss = ImageLoss.of_meshes(join_meshes_as_batch(list(targets)), renderer, cameras, CHANNEL_WEIGHTS)
     start = start_meshes(image_loss, settings)
     seconds = dict.fromkeys(("solve", "render", "optimizer", "remesh"), 0.0)
     seconds["start"] = time.perf_counter() - begin
@@ -120,6 +131,7 @@ def _reconstruct(targets: Sequence[Meshes], settings: Settings, on_step: Callabl
         settings.config(),
         parameterize=parameterization(settings.method, settings.solver, seconds),
         callbacks=[keep_frame, on_step],
+        checkpoint=checkpoint,
     )
     try:
         result = optimization.run()
@@ -149,13 +161,15 @@ def _reconstruct(targets: Sequence[Meshes], settings: Settings, on_step: Callabl
 def start_meshes(image_loss: ImageLoss, settings: Settings) -> Meshes:
     """For each target: a sphere, coarse if it will be refined, of 2,562 vertices if not; or the hull of its silhouettes."""
     silhouettes = image_loss.images[..., 3] if image_loss.images.dim() == 5 else image_loss.images[:, None, ..., 3]
-    sphere = ico_sphere(3 if settings.remesh else 4, device=settings.device).scale_verts(START_RADIUS)
+    num_verts = HULL_VERTS if settings.remesh else PLAIN_VERTS
+    sphere = ico_sphere(3 if settings.remesh and settings.start == "sphere" else 4, device=settings.device)
+    sphere = sphere.scale_verts(START_RADIUS)
     starts = []
     for masks in silhouettes.unbind(1):
         mesh = sphere
         if settings.start == "hull":
             try:
-                mesh = visual_hull(masks, image_loss.cameras, num_verts=START_VERTS if settings.remesh else 2562)
+                mesh = visual_hull(masks, image_loss.cameras, num_verts=num_verts)
             except ValueError as error:
                 warnings.warn(f"the start is a sphere, since there is no hull: {error}", stacklevel=2)
         starts.append(mesh)

@@ -1,6 +1,6 @@
 """The driver: a loss, a config, and what goes on between them."""
 
-from pt3d_largesteps.optimization.config import COARSE_TO_FINE, OptimizationConfig, Stage
+from pt3d_largesteps.optimization.config import COARSE_TO_FINE, FROM_HULL, OptimizationConfig, Stage
 from pt3d_largesteps.optimization.driver import optimize
 from pt3d_largesteps.optimization.edge_lengths import mean_edge_lengths
 from pt3d_largesteps.optimization.history import History
@@ -9,6 +9,7 @@ from pt3d_largesteps.optimization.parameterizations import Parameterization, lar
 
 __all__ = [
     "COARSE_TO_FINE",
+    "FROM_HULL",
     "History",
     "Optimization",
     "OptimizationConfig",

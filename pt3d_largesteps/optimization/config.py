@@ -38,11 +38,19 @@ class Stage:
         return {name: value for name, value in targets.items() if value is not None}
 
 
+# From a sphere of a few hundred vertices, which has the large forms to find first
 COARSE_TO_FINE = (
     Stage(0.0, lambda_=9.0),
     Stage(0.12, lambda_=7.0, num_verts=2000),
     Stage(0.3, lambda_=4.0, num_verts=5000),
-    Stage(0.6, lambda_=2.0, num_verts=9000),
+    Stage(0.5, lambda_=2.0, num_verts=9000),
+    Stage(0.7, lambda_=1.0, num_verts=18000),
+)
+# From a hull of some 5,000 vertices, which has them already
+FROM_HULL = (
+    Stage(0.0, lambda_=4.0),
+    Stage(0.4, lambda_=2.0, num_verts=9000),
+    Stage(0.7, lambda_=1.0, num_verts=18000),
 )
 
 
@@ -72,7 +80,7 @@ class OptimizationConfig:
         >>> config = OptimizationConfig(steps=400, stages=(Stage(0.0, lambda_=19.0),))
     """
 
-    steps: int = 800
+    steps: int = 1000
     stages: tuple[Stage, ...] = COARSE_TO_FINE
     lr: float = 1.3
     lr_decay: float = 0.1

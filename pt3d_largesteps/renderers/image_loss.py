@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pt3d_largesteps._checks import check_finite, describe
+from pt3d_largesteps._checks import check_finite, check_number, describe
 
 
 class ImageLoss:
@@ -18,33 +18,56 @@ class ImageLoss:
         renderer: called with meshes and cameras, as :class:`~pt3d_largesteps.renderers.PyTorch3DRenderer`.
         cameras: of all views, a PyTorch3D camera batch.
         images: (num_views, H, W, C), for every mesh of the batch, or (num_views, N, H, W, C), for each its own.
+        channel_weights: C numbers of at least 0, equal unless given; a silhouette beside three colours has a quarter of the
+            weight, and (1, 1, 1, 3) gives it a half.
 
     Attributes:
         num_views: of the cameras.
 
     Raises:
-        ValueError: images of a wrong shape, or NaN or infinite; in a call, no views, or another number of meshes.
+        TypeError, ValueError: images of a wrong shape, or NaN or infinite; weights out of range; in a call, no views, or another
+            number of meshes.
 
     Example:
         >>> loss = ImageLoss(renderer, cameras, images)
         >>> loss(meshes, [0, 3])                    # (N,)
     """
 
-    def __init__(self, renderer: Callable[[Any, Any], Tensor], cameras: Any, images: Tensor) -> None:
+    def __init__(
+        self,
+        renderer: Callable[[Any, Any], Tensor],
+        cameras: Any,
+        images: Tensor,
+        channel_weights: Sequence[float] | None = None,
+    ) -> None:
         if not isinstance(images, Tensor) or images.dim() not in (4, 5) or len(images) != len(cameras) or not len(cameras):
             raise ValueError(
                 f"images: expected (num_views, H, W, C) or (num_views, N, H, W, C) for {len(cameras)} cameras,"
                 f" got {describe(images)}"
             )
         check_finite("images", images)
+        weights = [1.0] * images.shape[-1] if channel_weights is None else list(channel_weights)
+        if len(weights) != images.shape[-1]:
+            raise ValueError(f"channel_weights: expected {images.shape[-1]} numbers, got {len(weights)}")
+        for weight in weights:
+            check_number("channel_weights", weight, low=0.0)
+        if not sum(weights):
+            raise ValueError("channel_weights: expected one above 0 at least, got none")
+        self._weights = images.new_tensor(weights) * (len(weights) / sum(weights))
         self.renderer, self.cameras, self.images, self.num_views = renderer, cameras, images, len(cameras)
 
     @classmethod
     @torch.no_grad()
-    def of_meshes(cls, target: Any, renderer: Callable[[Any, Any], Tensor], cameras: Any) -> ImageLoss:
+    def of_meshes(
+        cls,
+        target: Any,
+        renderer: Callable[[Any, Any], Tensor],
+        cameras: Any,
+        channel_weights: Sequence[float] | None = None,
+    ) -> ImageLoss:
         """With the images of given meshes: of one, or one for each mesh that will be compared."""
         images = torch.stack([renderer(target, cameras[[view]]) for view in range(len(cameras))])
-        return cls(renderer, cameras, images[:, 0] if len(target) == 1 else images)
+        return cls(renderer, cameras, images[:, 0] if len(target) == 1 else images, channel_weights)
 
     def __call__(self, meshes: Any, views: Sequence[int]) -> Tensor:
         """(N,), the mean over the views, pixels and channels."""
@@ -56,9 +79,12 @@ class ImageLoss:
         if len(meshes) == 1:  # from several cameras at once
             images = self.images[views]
             images = images if images.dim() == 4 else images.squeeze(1)
-            return (self.renderer(meshes, self.cameras[views]) - images).abs().mean().reshape(1)
+            return self._differences(self.renderer(meshes, self.cameras[views]), images).mean().reshape(1)
         total = 0.0
         for view in views:
             images = self.renderer(meshes, self.cameras[[view]])
-            total = total + (images - self.images[view]).abs().mean(dim=(1, 2, 3))
+            total = total + self._differences(images, self.images[view]).mean(dim=(1, 2, 3))
         return total / len(views)
+
+    def _differences(self, images: Tensor, given: Tensor) -> Tensor:
+        return (images - given).abs() * self._weights

@@ -65,6 +65,19 @@ def test_bad_images(images, message):
         ImageLoss(RENDERER, CAMERAS, images)
 
 
+def test_channel_weights():
+    target, mesh = ico_sphere(2).scale_verts(0.8), ico_sphere(2).scale_verts(0.6)
+    silhouettes = ImageLoss.of_meshes(target, RENDERER, CAMERAS, (0, 0, 0, 2))
+    alone = ImageLoss.of_meshes(target, PyTorch3DRenderer((20, 24)), CAMERAS)
+    torch.testing.assert_close(silhouettes(mesh, [0, 1]), alone(mesh, [0, 1]))
+    colors = ImageLoss.of_meshes(target, RENDERER, CAMERAS, (1, 1, 1, 0))
+    half = ImageLoss.of_meshes(target, RENDERER, CAMERAS, (1, 1, 1, 3))
+    torch.testing.assert_close(half(mesh, [0]), (colors(mesh, [0]) + silhouettes(mesh, [0])) / 2)
+    for weights, message in (((1, 1), "expected 4"), ((1, 1, 1, -1), "finite number"), ((0, 0, 0, 0), "above 0")):
+        with pytest.raises(ValueError, match=f"channel_weights: .*{message}"):
+            ImageLoss.of_meshes(target, RENDERER, CAMERAS, weights)
+
+
 def test_no_views():
     loss = ImageLoss.of_meshes(ico_sphere(1), RENDERER, CAMERAS)
     with pytest.raises(ValueError, match="views: expected at least one"):
