@@ -45,6 +45,11 @@ def animal(resolution: int = 96) -> Meshes:
     return surface(_animal_distance, resolution)
 
 
+def pot(resolution: int = 96) -> Meshes:
+    """A closed surface of genus 1: a teapot with its lid on."""
+    return surface(_pot_distance, resolution)
+
+
 def mug(resolution: int = 96) -> Meshes:
     """A closed surface of genus 1: a mug with a wall, whose inside no silhouette shows, and a handle."""
     return surface(_mug_distance, resolution)
@@ -60,7 +65,7 @@ def links(resolution: int = 96) -> Meshes:
     return surface(_links_distance, resolution)
 
 
-SHAPES = {"animal": animal, "mug": mug, "pretzel": pretzel, "links": links}
+SHAPES = {"animal": animal, "pot": pot, "pretzel": pretzel, "links": links, "mug": mug}
 
 
 def _animal_distance(points: Tensor) -> Tensor:
@@ -71,6 +76,18 @@ def _animal_distance(points: Tensor) -> Tensor:
     on_back = torch.sigmoid((points[..., 1] - 0.12) * 25) * torch.sigmoid((0.3 - points[..., 0]) * 25)
     waves = torch.cos(22 * points[..., 0]) * torch.cos(22 * points[..., 2])
     return distance - 0.018 * waves * on_back
+
+
+def _pot_distance(points: Tensor) -> Tensor:
+    belly = (points * torch.tensor([1.0, 1.25, 1.0])).norm(dim=-1) - 0.55
+    handle = stadium(points[..., [1, 0, 2]] - torch.tensor([0.0, 0.55, 0.0]), 0.14, 0.24, 0.055)
+    distance = smooth_union(belly, handle, 0.05)
+    spout = ((-0.45, -0.12, 0.0), (-0.70, 0.08, 0.0), 0.13, 0.09), ((-0.70, 0.08, 0.0), (-0.86, 0.42, 0.0), 0.09, 0.055)
+    knob = (((0.0, 0.40, 0.0), (0.0, 0.55, 0.0), 0.05, 0.05), ((0.0, 0.56, 0.0), (0.0, 0.57, 0.0), 0.08, 0.08))
+    for start, end, start_radius, end_radius in (*spout, *knob):
+        part = capsule(points, torch.tensor(start), torch.tensor(end), start_radius, end_radius)
+        distance = smooth_union(distance, part, 0.06)
+    return distance
 
 
 def _mug_distance(points: Tensor) -> Tensor:

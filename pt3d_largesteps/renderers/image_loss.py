@@ -25,8 +25,8 @@ class ImageLoss:
         num_views: of the cameras.
 
     Raises:
-        TypeError, ValueError: images of a wrong shape, or NaN or infinite; weights out of range; in a call, no views, or another
-            number of meshes.
+        TypeError, ValueError: images of a wrong shape, or NaN or infinite; weights out of range; in a call, no views, or
+            another number of meshes.
 
     Example:
         >>> loss = ImageLoss(renderer, cameras, images)
