@@ -62,7 +62,7 @@ def main() -> None:
     with ProcessPoolExecutor(options.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for target in options.targets or sorted(SHAPES):
             runs = {
-                (method, seed): pool.submit(_run, target, replace(settings, seed=seed, **_of_method(method)))
+                (method, seed): pool.submit(run, target, replace(settings, seed=seed, **_of_method(method)))
                 for method in methods
                 for seed in range(options.seeds)
             }
@@ -74,22 +74,30 @@ def main() -> None:
                 f" {'remeshed' if settings.remesh else 'not remeshed'}, {options.seeds} seed(s);"
                 f" normals of the target itself {noise:.4f}\n"
             )
-            print(f"| method | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+            print(header("method"))
             for method in methods:
-                print(_row([runs[method, seed].result() for seed in range(options.seeds)]), flush=True)
+                results = [runs[method, seed].result() for seed in range(options.seeds)]
+                print(row(results[0]["method"], results), flush=True)
 
 
 def _of_method(method: str) -> dict:
     return {"method": method} if method in ("large-steps", "adam") else {"method": "laplacian", "reg": float(method)}
 
 
-def _run(target: str, settings: Settings) -> dict:
+def run(target: str, settings: Settings) -> dict:
+    """The measures of one reconstruction."""
     shape = into_unit_ball(SHAPES[target]()) if target in SHAPES else load_target(Path(target))
     return measure(reconstruct(shape, settings), shape, settings)
 
 
-def _row(runs: list[dict]) -> str:
-    cells = [runs[0]["method"]]
+def header(first: str) -> str:
+    """Of a table of measures, whose first column has that name."""
+    return f"| {first} | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}"
+
+
+def row(name: str, runs: list[dict]) -> str:
+    """A line of it: the means, and the worst where there are several."""
+    cells = [name]
     for key, worst, form in COLUMNS.values():
         values = [(1e3 if key.startswith("seconds_per") else 1) * run[key] for run in runs]
         mean = form.format(sum(values) / len(values))

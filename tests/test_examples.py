@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -25,7 +26,7 @@ from pt3d_largesteps.renderers import PyTorch3DRenderer
 from reconstruction.loading import TargetError, into_unit_ball, load_target
 from reconstruction.optimization import Settings
 from reconstruction.optimization import reconstruct as optimize
-from reconstruction.shapes import animal
+from reconstruction.shapes import SHAPES, animal
 from reconstruction.views import fibonacci_cameras
 
 SCRIPT = Path(reconstruct.__file__)
@@ -257,6 +258,28 @@ def test_one_step_of_one_view(tmp_path):
     assert reconstruct.main(["--steps", "1", "--views", "1", "--resolution", "8", "--out", str(tmp_path)]) == 0
 
 
+def test_a_run_goes_on(tmp_path):
+    settings, target = Settings(steps=9, views=8, resolution=24, remesh=False), ico_sphere(2)
+
+    def interrupt(run) -> None:
+        if run.step == 5:
+            raise KeyboardInterrupt
+
+    whole = optimize(target, settings)
+    run = optimize(target, settings, interrupt, tmp_path / "run.pt", checkpoint_every=2)
+    assert run.interrupted
+    assert len(run.history.losses) == 5
+    resumed = optimize(target, settings, checkpoint=tmp_path / "run.pt")
+    assert resumed.history.losses == whole.history.losses
+    assert torch.equal(resumed.meshes.verts_packed(), whole.meshes.verts_packed())
+
+
+def test_a_start_where_there_is_no_hull():
+    with pytest.warns(UserWarning, match="the start is a sphere, since there is no hull: center"):
+        run = optimize(ico_sphere(2), Settings(steps=1, views=1, resolution=16, remesh=False))
+    assert torch.equal(run.start.verts_packed(), ico_sphere(4).scale_verts(0.6).verts_packed())
+
+
 class TestParts:
     def test_the_animal_is_closed_and_of_genus_0(self):
         meshes = animal(64)
@@ -292,7 +315,8 @@ class TestParts:
 
 
 def judged(target: Meshes, settings: Settings) -> dict[str, float]:
-    result = optimize(target, settings).meshes
+    run = optimize(target, settings)
+    result = run.meshes
     cameras = fibonacci_cameras(16, turn=1.0)
     silhouettes = PyTorch3DRenderer(256)
     distance, noise = surface_distance(result, target), surface_distance(target, target)
@@ -301,26 +325,29 @@ def judged(target: Meshes, settings: Settings) -> dict[str, float]:
         "normals": noise.normal_consistency - distance.normal_consistency,
         "iou": intersection_over_union(silhouettes(result, cameras), silhouettes(target, cameras)).mean().item(),
         "intersections": self_intersecting_faces(result).item(),
+        "repaired": run.repaired / len(result.faces_packed()),
     }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["animal", "spot", "bunny"])
+@pytest.mark.parametrize("name", ["animal", "links", "spot"])
 def test_the_main_job(name):
-    target = into_unit_ball(animal() if name == "animal" else real_mesh(name))
+    """Of genus 0, of two parts of genus 1, and a real one."""
+    target = into_unit_ball(SHAPES[name]() if name in SHAPES else real_mesh(name))
     numbers = judged(target, Settings())
-    assert numbers["chamfer"] < 1.2
+    assert numbers["chamfer"] < 1.1
     assert numbers["iou"] >= 0.99
-    assert numbers["intersections"] < 1e-3
+    assert numbers["intersections"] == 0
     assert numbers["normals"] < 0.02
 
 
 @pytest.mark.slow
 def test_the_same_mesh_tangles_without_large_steps():
     target = into_unit_ball(animal())
-    large = judged(target, Settings(steps=300, remesh=False))
-    plain = judged(target, Settings(steps=300, remesh=False, method="adam"))
-    assert large["intersections"] < 0.3 * plain["intersections"]
+    settings = Settings(steps=300, remesh=False, start="sphere")
+    large = judged(target, settings)
+    plain = judged(target, replace(settings, method="adam", lr=0.1))
+    assert large["repaired"] < 0.3 * plain["repaired"]
     assert large["normals"] < 0.5 * plain["normals"]
 
 

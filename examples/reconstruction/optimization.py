@@ -85,12 +85,13 @@ def reconstruct(
     settings: Settings,
     on_step: Callable[[Optimization], None] = lambda run: None,
     checkpoint: Path | None = None,
+    checkpoint_every: int = 100,
 ) -> Run:
     """Minimises the mean absolute difference of shaded images, four views at a time.
 
     Ctrl-C ends it early: the run so far is returned. With a checkpoint a run that was killed is gone on with.
     """
-    return _reconstruct([target], settings, on_step, checkpoint)[0]
+    return _reconstruct([target], settings, on_step, checkpoint, checkpoint_every)[0]
 
 
 def reconstruct_together(
@@ -108,7 +109,11 @@ def reconstruct_together(
 
 
 def _reconstruct(
-    targets: Sequence[Meshes], settings: Settings, on_step: Callable[[Optimization], None], checkpoint: Path | None = None
+    targets: Sequence[Meshes],
+    settings: Settings,
+    on_step: Callable[[Optimization], None],
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 100,
 ) -> list[Run]:
     begin = time.perf_counter()
     cameras = fibonacci_cameras(settings.views, settings.device)
@@ -132,6 +137,7 @@ def _reconstruct(
         parameterize=parameterization(settings.method, settings.solver, seconds),
         callbacks=[keep_frame, on_step],
         checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
     )
     try:
         result = optimization.run()
