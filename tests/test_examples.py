@@ -19,6 +19,7 @@ from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 from shapes import real_mesh
 
+import coarse_to_fine
 import cuda_graph
 import reconstruct
 from pt3d_largesteps.metrics import intersection_over_union, self_intersecting_faces, surface_distance
@@ -31,7 +32,8 @@ from reconstruction.views import fibonacci_cameras
 
 SCRIPT = Path(reconstruct.__file__)
 WRITTEN = {"result.obj", "comparison.png", "turntable.gif", "loss.png", "metrics.json"}
-SMALL = ["--steps", "5", "--views", "4", "--resolution", "24"]
+REMESHED = ["--steps", "5", "--views", "4", "--resolution", "24"]
+SMALL = [*REMESHED, "--no-remesh"]
 
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 CUBE = (
@@ -47,10 +49,14 @@ POINT_PLY = (
 class TestRuns:
     @pytest.mark.parametrize(
         "options",
-        [[], ["--method", "adam", "--no-remesh"], ["--method", "laplacian", "--reg", "0.1", "--solver", "conjugate_gradient"]],
+        [
+            [],
+            ["--method", "adam", "--no-remesh"],
+            ["--method", "laplacian", "--reg", "0.1", "--start", "sphere", "--solver", "conjugate_gradient"],
+        ],
     )
     def test_a_small_run_writes_everything(self, tmp_path, capsys, options):
-        assert reconstruct.main([*SMALL, *options, "--out", str(tmp_path / "new" / "folder")]) == 0
+        assert reconstruct.main([*REMESHED, *options, "--out", str(tmp_path / "new" / "folder")]) == 0
         out = tmp_path / "new" / "folder"
         assert {path.name for path in out.iterdir()} == WRITTEN
         numbers = json.loads((out / "metrics.json").read_text())
@@ -258,6 +264,15 @@ def test_one_step_of_one_view(tmp_path):
     assert reconstruct.main(["--steps", "1", "--views", "1", "--resolution", "8", "--out", str(tmp_path)]) == 0
 
 
+def test_coarse_to_fine(tmp_path):
+    options = ["--steps", "12", "--views", "4", "--resolution", "24", "--out", str(tmp_path / "new")]
+    assert coarse_to_fine.main(options) == 0
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"stages.png", "result.obj", "loss.png"}
+    assert iio.imread(tmp_path / "new" / "stages.png").std() > 5
+    assert len(load_obj(tmp_path / "new" / "result.obj")[0]) > 6000
+    assert coarse_to_fine.main(["--target", str(tmp_path / "no.obj"), "--out", str(tmp_path)]) == 2
+
+
 def test_a_run_goes_on(tmp_path):
     settings, target = Settings(steps=9, views=8, resolution=24, remesh=False), ico_sphere(2)
 
@@ -302,11 +317,11 @@ class TestParts:
         assert torch.cdist(given, held_out).min() > 0.05
 
     def test_the_seed_decides(self):
-        settings = Settings(steps=4, views=8, resolution=24, seed=3)
+        settings = Settings(steps=4, views=8, resolution=24, seed=3, remesh=False)
         target = ico_sphere(2)
         runs = [optimize(target, settings) for _ in range(2)]
         assert runs[0].history.losses == runs[1].history.losses
-        other = optimize(target, Settings(steps=4, views=8, resolution=24, seed=4))
+        other = optimize(target, replace(settings, seed=4))
         assert other.history.losses != runs[0].history.losses
 
     def test_unreadable_target_is_an_error_of_its_own(self, tmp_path):

@@ -52,7 +52,7 @@ _LABELS = {
 
 @torch.no_grad()
 def measure(run: Run, target: Meshes, settings: Settings) -> dict[str, Any]:
-    """Distances are squared, in units of the target's bounding sphere; means over ``SAMPLINGS`` of 10,000 points on each surface.
+    """Distances are squared, in units of the target's bounding sphere; means over ``SAMPLINGS`` of 10,000 points on each.
 
     One sampling has a noise of 1 % of its own.
     """
