@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         return refuse(str(error))
     except OSError as error:
         return refuse(f"cannot read or write {error.filename} ({error.strerror})")
+    except ValueError as error:  # a seed or a loss that only shows itself at work
+        return refuse(str(error))
     except KeyboardInterrupt:
         return refuse("interrupted", status=130)
     print(f"written to {options.out}: stages.png, result.obj, loss.png")
@@ -68,14 +70,13 @@ def fit(target: Meshes, options: argparse.Namespace) -> dict[str, Meshes]:
     start = ico_sphere(0, device=options.device).scale_verts(0.6)
     config = OptimizationConfig(steps=options.steps, stages=STAGES, seed=options.seed)
     shapes = {"start": start}
-    last_steps = [round(stage.begin * config.steps) for stage in STAGES[1:]]
     every = 0.1 if sys.stderr.isatty() else 5.0
     with tqdm(total=config.steps, unit="step", mininterval=every) as progress:
 
         def after_step(run: Optimization) -> None:
             progress.set_postfix(loss=f"{run.history.mean_losses[-1]:.4f}", verts=run.history.stages[-1][1], refresh=False)
             progress.update()
-            if run.step in last_steps:
+            if run.stage_ends and run.step < config.steps:
                 shapes[f"step {run.step}"] = run.meshes()
 
         result = optimize(start, loss, config, callbacks=[after_step])

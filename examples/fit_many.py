@@ -43,28 +43,32 @@ SUFFIXES = (".obj", ".ply", ".off", ".stl", ".glb", ".gltf", ".3mf")
 def main(arguments: list[str] | None = None) -> int:
     """Fits the folder; returns the exit status: 0, 1 if a target failed, 2 for what it was given, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    with Workers(options.device) as workers:
-        given = {field.name: getattr(options, field.name) for field in fields(Settings) if hasattr(options, field.name)}
-        settings = Settings(**{**given, "device": workers.device})
-        try:
-            paths = sorted(path for path in options.targets.iterdir() if path.suffix.lower() in SUFFIXES)
-            if not paths:
-                raise ValueError(
-                    f"--targets: expected a folder with mesh files ({', '.join(SUFFIXES)}), got none in {options.targets}"
-                )
-            results = Results(options.out, paths, settings)
-            failed = _fit(results, settings, options, workers)
-        except OSError as error:
-            return refuse(f"cannot read or write {error.filename} ({error.strerror})")
-        except ValueError as error:
-            return refuse(str(error))
-        except KeyboardInterrupt:
-            return refuse("interrupted; what was complete by then is in the output folder, start again to go on", status=130)
-        if workers.is_first:
-            print(table(results.finished()))
-            for name, reason in sorted(failed.items()):
-                print(f"skipped: {name}: {reason}", file=sys.stderr)
-        return 1 if failed else 0
+    try:
+        with Workers(options.device) as workers:  # an error leaves it, so that no worker waits for one that is gone
+            return _run(options, workers)
+    except OSError as error:
+        return refuse(f"cannot read or write {error.filename} ({error.strerror})")
+    except ValueError as error:
+        return refuse(str(error))
+    except KeyboardInterrupt:
+        return refuse("interrupted; what was complete by then is in the output folder, start again to go on", status=130)
+
+
+def _run(options: argparse.Namespace, workers: Workers) -> int:
+    given = {field.name: getattr(options, field.name) for field in fields(Settings) if hasattr(options, field.name)}
+    settings = Settings(**{**given, "device": workers.device})
+    paths = sorted(path for path in options.targets.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ValueError(f"--targets: expected a folder with mesh files ({', '.join(SUFFIXES)}), got none in {options.targets}")
+    if options.out.resolve() == options.targets.resolve():
+        raise ValueError(f"--out: expected another folder than that of the targets, got {options.out}")
+    results = Results(options.out, paths, settings)
+    failed = _fit(results, settings, options, workers)
+    if workers.is_first:
+        print(table(results.finished()))
+        for name, reason in sorted(failed.items()):
+            print(f"skipped: {name}: {reason}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _fit(results: Results, settings: Settings, options: argparse.Namespace, workers: Workers) -> dict[str, str]:

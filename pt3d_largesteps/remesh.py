@@ -112,7 +112,7 @@ def remesh(
     Example:
         >>> meshes = remesh(meshes, num_verts=5000).meshes
     """
-    target = _checked_target(num_verts, edge_length, edge_scale)
+    target = check_target(num_verts, edge_length, edge_scale)
     if not hasattr(meshes, "verts_list"):
         raise TypeError(f"meshes: expected pytorch3d.structures.Meshes, got {describe(meshes)}")
     if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
@@ -127,14 +127,14 @@ def remesh(
     old_faces = [faces.cpu().numpy() for faces in meshes.faces_list()]
     new_verts, new_faces, new_kept, passed_over = [], [], [], {}
     for mesh, (verts, faces) in enumerate(zip(old_verts, old_faces, strict=True)):
-        made = (verts, faces)
+        made, stays = (verts, faces), kept[mesh]
         try:
-            old_faces[mesh], *made = _remesh_one(verts, faces, kept[mesh], target, iterations, project, feature_angle)
-            # The remesher puts what stays first.
-            new_kept.append(torch.arange(len(made[0]), device=packed.device) < int(kept[mesh].sum()))
+            if len(faces):
+                old_faces[mesh], num_kept, *made = _remesh_one(verts, faces, stays, target, iterations, project, feature_angle)
+                stays = np.arange(len(made[0])) < num_kept
         except _PassedOverError as reason:
             passed_over[mesh] = str(reason)
-            new_kept.append(torch.from_numpy(kept[mesh]).to(packed.device))
+        new_kept.append(torch.from_numpy(stays).to(packed.device))
         new_verts.append(torch.from_numpy(made[0]).to(packed))
         new_faces.append(torch.from_numpy(np.ascontiguousarray(made[1], dtype=np.int64)).to(packed.device))
     if passed_over:
@@ -158,10 +158,8 @@ def _remesh_one(
     iterations: int,
     project: bool,
     feature_angle: float | None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The old faces without those that were left out, the new vertices and the new faces."""
-    if not len(faces):
-        return faces, verts, faces
+) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
+    """The old faces without those that were left out, how many vertices were kept (they come first), vertices and faces."""
     try:
         clean_faces, old = clean(faces, len(verts))
     except ValueError as error:
@@ -180,7 +178,7 @@ def _remesh_one(
         )
     if not len(new_faces) or not np.isfinite(new_verts).all():
         raise _PassedOverError("the remesher left nothing of it")
-    return old[clean_faces], new_verts, new_faces
+    return old[clean_faces], len(feature), new_verts, new_faces
 
 
 def _edge_length(positions: np.ndarray, faces: np.ndarray, target: tuple[str, float]) -> float:
@@ -202,7 +200,8 @@ def _edge_length(positions: np.ndarray, faces: np.ndarray, target: tuple[str, fl
     return edge_length
 
 
-def _checked_target(num_verts: int | None, edge_length: float | None, edge_scale: float | None) -> tuple[str, float]:
+def check_target(num_verts: int | None, edge_length: float | None, edge_scale: float | None) -> tuple[str, float]:
+    """The one that is given, with its name; see :func:`remesh`."""
     targets = {"num_verts": num_verts, "edge_length": edge_length, "edge_scale": edge_scale}
     given = {name: value for name, value in targets.items() if value is not None}
     if len(given) != 1:

@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_number, describe
-from pt3d_largesteps.remesh import remesh
+from pt3d_largesteps.remesh import check_target, remesh
 from pt3d_largesteps.renderers.projection import ndc_half_ranges, ndc_to_pixels, project_to_ndc
 
 _COARSE = 24  # samples along each side of the box while it shrinks onto the hull
@@ -79,6 +79,8 @@ def visual_hull(
     if isinstance(resolution, bool) or not isinstance(resolution, int) or not 8 <= resolution <= 512:
         raise ValueError(f"resolution: expected an integer in [8, 512], got {describe(resolution)}")
     check_number("smallest_part", smallest_part, low=0.0, high=1.0)
+    if num_verts is not None:
+        check_target(num_verts, None, None)
     middle = _checked_center(center) if center is not None else _nearest_to_axes(cameras)
     if radius is None:
         radius = _visible_radius(middle, cameras, silhouettes.shape[1:])

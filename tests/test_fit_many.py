@@ -13,6 +13,7 @@ import torch
 from pytorch3d.io import save_obj
 from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
+from tqdm import tqdm
 
 import fit_many
 from fitting.batches import bytes_per_target, fits, make_batches
@@ -161,9 +162,31 @@ def test_refused_folders(targets, tmp_path, capsys):
     assert fit_many.main(["--targets", str(targets), "--out", str(tmp_path / "file")]) == 2
     assert "cannot read or write" in capsys.readouterr().err
     (tmp_path / "out").mkdir(exist_ok=True)
-    (tmp_path / "out" / "flat.json").write_text(json.dumps({"steps": 5}))
+    (tmp_path / "out" / "flat.json").write_text(json.dumps({"settings": {"steps": 5}}))
     assert fit_many.main(["--targets", str(targets), "--out", str(tmp_path / "out"), *SMALL]) == 2
     assert "--out: expected results of the same settings, got flat.json of steps 5" in capsys.readouterr().err
+
+
+def test_results_beside_the_targets(targets, capsys):
+    assert fit_many.main(["--targets", str(targets), "--out", str(targets / "." / ""), *SMALL]) == 2
+    assert "--out: expected another folder" in capsys.readouterr().err
+
+
+def test_a_progress_bar_that_draws_at_every_step(targets, tmp_path, monkeypatch):
+    """What it returns then must not end the fits."""
+
+    class Eager(tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **{**options, "mininterval": 0.0})
+
+        def update(self, number):
+            assert super().update(number) or number == 0
+            return True
+
+    monkeypatch.setattr(fit_many, "tqdm", Eager)
+    assert fit_many.main(["--targets", str(targets), "--out", str(tmp_path), *SMALL]) == 0
+    measures = json.loads((tmp_path / "flat.json").read_text())
+    assert measures["steps"] == measures["settings"]["steps"] == 6
 
 
 def test_batches_fit_into_memory():

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pytorch3d.renderer import TexturesVertex
+from pytorch3d.renderer import TexturesUV, TexturesVertex
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
 
@@ -141,14 +141,62 @@ class TestStages:
         assert (colors - result.meshes.verts_packed()).norm(dim=1).max() < 0.6  # where the vertex has come from
 
     def test_another_parameterisation(self):
-        result = optimize(ico_sphere(2), to_ellipsoid, SHORT, parameterize=large_steps(laplacian="cotangent"))
-        assert float(to_ellipsoid(result.meshes)) < float(to_ellipsoid(ico_sphere(2)))
+        seen = []
+        optimize(
+            ico_sphere(2),
+            to_ellipsoid,
+            SHORT,
+            parameterize=large_steps(laplacian="cotangent", betas=(0.5, 0.6)),
+            callbacks=[lambda run: seen.append((run.module.laplacian, run.optimizer.param_groups[0]["betas"]))],
+        )
+        assert seen == [("cotangent", (0.5, 0.6))] * 12
+
+    def test_an_optimiser_that_takes_one_step_size_for_all(self):
+        """As torch's own, for meshes of one size."""
+
+        def adam(meshes, lambda_, pinned):
+            module = LargeSteps(meshes, lambda_)
+            return module, torch.optim.Adam(module.parameters())
+
+        config = dataclasses.replace(SHORT, lr=0.01, lr_unit="absolute")
+        shapes = join_meshes_as_batch([ico_sphere(1), ico_sphere(2)])
+        result = optimize(shapes, to_ellipsoid, config, parameterize=adam)
+        assert (to_ellipsoid(result.meshes) < to_ellipsoid(shapes)).all()
+
+    @pytest.mark.parametrize("number", [0, 1, 2])
+    def test_nothing_but_empty_meshes(self, number):
+        empty = Meshes([torch.zeros(0, 3)] * number, [torch.zeros(0, 3, dtype=torch.int64)] * number)
+        result = optimize(empty, lambda meshes: torch.zeros(len(meshes)), SMALL)
+        assert len(result.meshes) == number
 
 
 class TestEnds:
     def test_a_callback_ends_it(self):
-        result = optimize(ico_sphere(1), to_ellipsoid, SHORT, callbacks=[lambda run: run.step == 3])
-        assert (result.ended, len(result.history.losses)) == ("callback", 3)
+        stop_at_3 = [lambda run: run.stop() if run.step == 3 else None]
+        result = optimize(ico_sphere(1), to_ellipsoid, SHORT, callbacks=stop_at_3)
+        assert (result.ended, len(result.history.losses)) == ("stopped", 3)
+
+    def test_what_callbacks_return_does_not_matter(self):
+        assert optimize(ico_sphere(1), to_ellipsoid, SHORT, callbacks=[lambda run: True]).ended == "steps"
+
+    def test_a_stopped_one_goes_on(self):
+        optimization = Optimization(
+            ico_sphere(1), to_ellipsoid, SMALL, callbacks=[lambda run: run.stop() if run.step == 3 else None]
+        )
+        assert optimization.run().ended == "stopped"
+        result = optimization.run()
+        assert result.ended == "steps"
+        assert torch.equal(result.meshes.verts_packed(), optimize(ico_sphere(1), to_ellipsoid, SMALL).meshes.verts_packed())
+
+    def test_the_end_of_each_stage_is_known(self):
+        ends = []
+        optimize(ico_sphere(1), to_ellipsoid, SMALL, callbacks=[lambda run: ends.append(run.stage_ends)])
+        assert ends == [False] * 5 + [True] + [False] * 5 + [True]
+
+    def test_a_negative_loss_stalls_too(self):
+        config = dataclasses.replace(SHORT, steps=1000, patience=20, check_every=10)
+        result = optimize(ico_sphere(1), lambda meshes: (0 * meshes.verts_packed()).sum() - 1, config)
+        assert (result.ended, len(result.history.losses)) == ("stalled", 30)
 
     def test_a_loss_that_does_not_fall_ends_stage_after_stage(self):
         config = dataclasses.replace(SMALL, steps=1000, patience=20, check_every=10)
@@ -236,7 +284,13 @@ class TestCheckpoints:
             torch.manual_seed(0)
             whole = optimize(start, NoisyViews(), SMALL)
             torch.manual_seed(0)
-            optimize(start, NoisyViews(), SMALL, checkpoint=path, callbacks=[lambda run, stop=stop: run.step == stop])
+            optimize(
+                start,
+                NoisyViews(),
+                SMALL,
+                checkpoint=path,
+                callbacks=[lambda run, stop=stop: run.stop() if run.step == stop else None],
+            )
             torch.manual_seed(1)
             resumed = optimize(start, NoisyViews(), SMALL, checkpoint=path)
             assert resumed.history.losses == whole.history.losses
@@ -260,7 +314,7 @@ class TestCheckpoints:
             return optimize(ico_sphere(3), to_ellipsoid, config, **options).meshes.verts_packed()
 
         whole = fresh()
-        fresh(checkpoint=path, callbacks=[lambda run: run.step == 10])
+        fresh(checkpoint=path, callbacks=[lambda run: run.stop() if run.step == 10 else None])
         assert torch.equal(fresh(checkpoint=path), whole)
 
     def test_killed_in_mid_run(self, tmp_path):
@@ -306,15 +360,40 @@ class TestCheckpoints:
             "killed", "whole", "killed.result", "whole.result",
         }  # fmt: skip
 
-    def test_of_another_run(self, tmp_path):
-        path = tmp_path / "run.pt"
-        optimize(ico_sphere(1), to_ellipsoid, SHORT, checkpoint=path)
-        with pytest.raises(ValueError, match="checkpoint: expected one of a run with the same config"):
-            optimize(ico_sphere(1), to_ellipsoid, dataclasses.replace(SHORT, seed=1), checkpoint=path)
-        with pytest.raises(ValueError, match="checkpoint: expected one of a run with the same start"):
-            optimize(ico_sphere(2), to_ellipsoid, SHORT, checkpoint=path)
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"config": dataclasses.replace(SHORT, seed=1)}, "seed 0 and not 1"),
+            ({"start": ico_sphere(1).scale_verts(2.0)}, "another start"),
+            ({"start": ico_sphere(2)}, "another start"),
+            ({"pinned": torch.tensor([3])}, "another start"),
+            ({"loss": NoisyViews()}, "number of views 0 and not 5"),
+            ({"checkpoint_label": "other"}, "label '' and not 'other'"),
+        ],
+    )
+    def test_of_another_run(self, tmp_path, changes, message):
+        run = {"start": ico_sphere(1), "loss": to_ellipsoid, "config": SHORT, "checkpoint": tmp_path / "run.pt"}
+        optimize(**run)
+        with pytest.raises(ValueError, match=f"checkpoint: expected one of the same run, .*{message}"):
+            optimize(**{**run, **changes})
+        optimize(**{**run, "config": dataclasses.replace(SHORT, min_improvement=0.01)})
 
-    @pytest.mark.parametrize("content", [b"", b"garbage", None])
+    def test_textures_that_no_remesher_has_seen(self, tmp_path):
+        start, stages = ico_sphere(1), (Stage(0.0, lambda_=9.0), Stage(0.5, lambda_=1.0))
+        start.textures = TexturesUV(torch.rand(1, 4, 4, 3), start.faces_padded(), torch.rand(1, 42, 2))
+        run = {"config": dataclasses.replace(SHORT, stages=stages), "checkpoint": tmp_path / "run.pt"}
+        optimize(start, to_ellipsoid, **run)
+        again = optimize(start, to_ellipsoid, **run).meshes
+        assert torch.equal(again.textures.maps_padded(), start.textures.maps_padded())
+
+    def test_a_folder_in_its_place(self, tmp_path):
+        with pytest.raises(ValueError, match="checkpoint: expected a file, got the folder"):
+            optimize(ico_sphere(1), to_ellipsoid, SHORT, checkpoint=tmp_path)
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match="file"):
+            optimize(ico_sphere(1), to_ellipsoid, SHORT, checkpoint=tmp_path / "file" / "run.pt")
+
+    @pytest.mark.parametrize("content", [b"", b"garbage", b"hello", None])
     def test_no_checkpoint_of_ours(self, tmp_path, content):
         path = tmp_path / "run.pt"
         if content is None:
@@ -360,6 +439,8 @@ class TestBadInput:
             ({"loss": 3}, "loss: expected a function"),
             ({"held_out": 3}, "held_out: expected a function"),
             ({"config": {"steps": 3}}, "config: expected an OptimizationConfig"),
+            ({"callbacks": [3]}, "callbacks: expected functions"),
+            ({"loss": lambda meshes: torch.tensor(1.0)}, "loss: expected one that depends on the vertices"),
             ({"checkpoint_every": 0}, "checkpoint_every: expected an integer of at least 1"),
             ({"pinned": torch.zeros(3, dtype=torch.bool)}, "pinned: expected"),
         ],
@@ -369,7 +450,11 @@ class TestBadInput:
             optimize(**{"start": ico_sphere(1), "loss": to_ellipsoid, "config": SHORT, **arguments})
 
     def test_what_is_not_installed_is_said_at_once(self, monkeypatch):
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        def find_spec(name: str) -> None:
+            if "." in name:
+                raise ModuleNotFoundError(name)
+
+        monkeypatch.setattr("importlib.util.find_spec", find_spec)
         with pytest.raises(ImportError, match="optimize needs igl and gpytoolbox"):
             Optimization(ico_sphere(1), to_ellipsoid)
         Optimization(ico_sphere(1), to_ellipsoid, SHORT)
@@ -381,6 +466,7 @@ class TestBadInput:
             ({"views_per_step": 1.5}, "views_per_step: expected an integer"),
             ({"patience": 0}, "patience: expected an integer"),
             ({"seed": -1}, "seed: expected an integer"),
+            ({"seed": 2**70}, "seed: expected an integer below"),
             ({"lr": math.nan}, "lr: expected a finite number"),
             ({"lr_decay": 0.0}, "lr_decay: expected a finite number"),
             ({"min_improvement": 1.0}, "min_improvement: expected"),
@@ -402,6 +488,8 @@ class TestBadInput:
             ({"begin": 1.0}, "begin: expected"),
             ({"lambda_": -1.0}, "lambda_: expected"),
             ({"num_verts": 10, "edge_scale": 0.5}, "num_verts: expected one of"),
+            ({"num_verts": 3}, "num_verts: expected an integer in"),
+            ({"edge_length": -1.0}, "edge_length: expected"),
         ],
     )
     def test_stage(self, options, message):

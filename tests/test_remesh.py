@@ -136,6 +136,23 @@ class TestRepairs:
         assert not repaired.passed_over
         assert torch.equal(repaired.meshes.verts_packed(), clean_one.meshes.verts_packed())
 
+    def test_a_kept_vertex_of_two_fans_becomes_two_kept_ones(self):
+        sphere, lifted = ico_sphere(2), ico_sphere(2).offset_verts(torch.tensor([0.0, 0.0, 2.0]).expand(162, 3))
+        top = int(sphere.verts_packed()[:, 2].argmax())
+        bottom = int(lifted.verts_packed()[:, 2].argmin())
+        faces = lifted.faces_packed() + 162
+        faces[faces == bottom + 162] = top
+        touching = Meshes(
+            [torch.cat([sphere.verts_packed(), lifted.verts_packed()])], [torch.cat([sphere.faces_packed(), faces])]
+        )
+        low = int(touching.verts_packed()[:, 2].argmin())
+        keep = torch.zeros(324, dtype=torch.bool)
+        keep[[top, low]] = True
+        remeshed = remesh(touching, num_verts=300, keep=keep)
+        kept = remeshed.meshes.verts_packed()[remeshed.kept]
+        expected = touching.verts_packed()[[top, top, low]]
+        torch.testing.assert_close(kept[kept[:, 2].argsort()], expected[expected[:, 2].argsort()])
+
     def test_fans_that_meet_in_a_vertex_become_two(self):
         spheres = join([ico_sphere(1), ico_sphere(1)])
         verts = torch.cat([ico_sphere(1).verts_packed(), ico_sphere(1).verts_packed() * torch.tensor([-1.0, -1, 1])])

@@ -47,12 +47,16 @@ class Results:
     def __init__(self, folder: Path, targets: Sequence[Path], settings: Settings) -> None:
         stems = Counter(path.stem for path in targets)
         self.paths = {path.stem if stems[path.stem] == 1 else path.name.replace(".", "_"): path for path in targets}
+        if len(self.paths) < len(targets):
+            raise ValueError(
+                "--targets: expected file names that give different results, got some that differ in nothing but a dot"
+            )
         self.folder = folder
         self.settings = settings
         folder.mkdir(parents=True, exist_ok=True)
         expected = {name: getattr(settings, name) for name in _OF_RESULT}
         for name, measures in self._read().items():
-            found = {key: measures.get(key) for key in _OF_RESULT}
+            found = {key: measures.get("settings", {}).get(key) for key in _OF_RESULT}
             if found != expected:
                 different = [f"{key} {found[key]}" for key in _OF_RESULT if found[key] != expected[key]]
                 raise ValueError(
@@ -73,7 +77,7 @@ class Results:
         """Mesh and picture first; the measures make it a result."""
         self._whole(name, ".obj", lambda path: save_obj(path, run.meshes.verts_packed().cpu(), run.meshes.faces_packed().cpu()))
         self._whole(name, ".png", lambda path: iio.imwrite(path, _picture(target, run.meshes), extension=".png"))
-        measures = {**measure(run, target, self.settings), **asdict(self.settings), "method": "large-steps"}
+        measures = {"settings": asdict(self.settings), **measure(run, target, self.settings)}
         self._whole(name, ".json", lambda path: path.write_text(json.dumps(measures, indent=2) + "\n"))
 
     def _whole(self, name: str, suffix: str, write: Any) -> None:

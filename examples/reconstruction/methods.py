@@ -41,9 +41,9 @@ class RegularizedLoss:
 
     def __call__(self, meshes: Meshes, views: Sequence[int]) -> Tensor:
         verts, edges = meshes.verts_packed(), meshes.edges_packed()
-        # x . L x is the sum over the edges
-        energy = (verts[edges[:, 0]] - verts[edges[:, 1]]).square().sum() / max(verts.numel(), 1)
-        return self._loss(meshes, views) + self._weight * energy
+        lengths = (verts[edges[:, 0]] - verts[edges[:, 1]]).square().sum(1)  # x . L x is their sum
+        energies = lengths.new_zeros(len(meshes)).index_add(0, meshes.edges_packed_to_mesh_idx(), lengths)
+        return self._loss(meshes, views) + self._weight * energies / (3 * meshes.num_verts_per_mesh().clamp_min(1))
 
 
 def parameterization(method: str, solver: str, seconds: dict[str, float]) -> Parameterization:

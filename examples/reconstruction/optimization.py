@@ -14,6 +14,7 @@ from pytorch3d.utils import ico_sphere
 
 from pt3d_largesteps import OptimizationConfig
 from pt3d_largesteps.optimization import COARSE_TO_FINE, FROM_HULL, History, Optimization, Stage
+from pt3d_largesteps.optimization.checkpoint import digest
 from pt3d_largesteps.renderers import ImageLoss, PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.visual_hull import visual_hull
 from reconstruction.methods import DEFAULT_LR, RegularizedLoss, parameterization
@@ -62,6 +63,7 @@ class Run:
 
     Attributes:
         start, meshes: the first shape and the last one.
+        timed_steps: how many the seconds are of; fewer than there are where a run was gone on with.
         history: of the driver.
         loss: of the last shape, over all given views.
         frames: (step, meshes) from time to time, for looking back.
@@ -74,6 +76,7 @@ class Run:
     meshes: Meshes
     history: History
     loss: float
+    timed_steps: int = 0
     frames: list[tuple[int, Meshes]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     repaired: int = 0
@@ -129,6 +132,9 @@ def _reconstruct(
         if run.step % frame_every == 0 or run.step == settings.steps:
             frames.append((run.step, run.meshes()))
 
+    label = ""
+    if checkpoint is not None:  # of other pictures, or of another method, none is to be gone on with
+        label = f"{settings.method} {settings.reg} {settings.solver} {digest([image_loss.images])}"
     loss = RegularizedLoss(image_loss, settings.reg) if settings.method == "laplacian" else image_loss
     optimization = Optimization(
         start,
@@ -138,7 +144,9 @@ def _reconstruct(
         callbacks=[keep_frame, on_step],
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
+        checkpoint_label=label,
     )
+    steps_before = optimization.step
     try:
         result = optimization.run()
         meshes, repaired = result.meshes, result.repaired
@@ -146,7 +154,7 @@ def _reconstruct(
         meshes, interrupted = optimization.meshes(), True
     history = optimization.history
     seconds["remesh"] = history.remesh_seconds
-    seconds["render"] = max(sum(history.seconds) - seconds["solve"] - seconds["optimizer"], 0.0)
+    seconds["render"] = max(sum(history.seconds[steps_before:]) - seconds["solve"] - seconds["optimizer"], 0.0)
     with torch.no_grad():
         losses = image_loss(meshes, range(settings.views)).tolist()
     return [
@@ -155,6 +163,7 @@ def _reconstruct(
             meshes[index],
             history if len(targets) == 1 else _history_of_one(history, index),
             losses[index],
+            optimization.step - steps_before,
             frames,
             {part: value / len(targets) for part, value in seconds.items()},
             0 if repaired is None else int(repaired[index]),

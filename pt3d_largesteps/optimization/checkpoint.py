@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ _FORMAT = 1
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes beside the file first: who is killed meanwhile leaves the old one as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -26,31 +26,65 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, expected: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The state that was saved.
+def load_checkpoint(path: Path, run_of: dict[str, Any]) -> dict[str, Any]:
+    """The state that was saved, on the CPU.
 
     Args:
         path: of the file.
-        expected: what has to be the same for the run to be the same.
-        device: for its tensors.
+        run_of: what has to be the same for the run to be the same.
 
     Raises:
         ValueError: no such file of ours, or one of another run.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch's reader raises all kinds of what it meets in other files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint: expected a file that optimize has written, got {path}: {reason}") from None
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"checkpoint: expected a file that optimize has written, got {path}")
-    for name, value in expected.items():
-        if state[name] != value:
-            raise ValueError(
-                f"checkpoint: expected one of a run with the same {name}, got {path}, of a run with {state[name]}"
-                f" and not {value}; remove it to begin anew"
-            )
+    different = _different(state["run_of"], run_of)
+    if different:
+        raise ValueError(
+            f"checkpoint: expected one of the same run, got {path}, of a run with {', '.join(different)};"
+            " remove it to begin anew"
+        )
     return state
+
+
+def _different(saved: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """What sets two runs apart, in words."""
+    words = []
+    for name, value in given.items():
+        if name == "config":
+            words += [f"{key} {saved[name][key]} and not {now}" for key, now in value.items() if saved[name][key] != now]
+        elif saved[name] != value:
+            words.append(f"another {name}" if name == "start" else f"{name} {saved[name]!r} and not {value!r}")
+    return words
+
+
+def digest(tensors: Sequence[torch.Tensor | None]) -> str:
+    """A short text that is another one for other numbers."""
+    total = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        total.update(b"none" if tensor is None else repr((tensor.shape, tensor.dtype)).encode())
+        total.update(b"" if tensor is None else tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def checked_path(path: str | Path) -> Path:
+    """A path at which a file can be; its folder is made now, not after the first hundred steps.
+
+    Raises:
+        OSError, TypeError, ValueError: where it cannot be.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"checkpoint: expected a file, got the folder {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def random_states() -> list[torch.Tensor]:

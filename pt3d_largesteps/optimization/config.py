@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from pt3d_largesteps._checks import check_number, describe
+from pt3d_largesteps.remesh import check_target
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Stage:
     def __post_init__(self) -> None:
         check_number("begin", self.begin, low=0.0, high=1.0)
         check_number("lambda_", self.lambda_, low=0.0)
-        if len(self.remeshing) > 1:
-            raise ValueError(f"num_verts: expected one of num_verts, edge_length and edge_scale, got {self.remeshing}")
+        if self.remeshing:
+            check_target(self.num_verts, self.edge_length, self.edge_scale)
 
     @property
     def remeshing(self) -> dict[str, float]:
@@ -99,6 +101,8 @@ class OptimizationConfig:
             if not (name == "patience" and value is None):
                 _check_int(name, value, low=1)
         _check_int("seed", self.seed, low=0)
+        if self.seed >= 2**63:
+            raise ValueError(f"seed: expected an integer below 2^63, got {self.seed}")
         check_number("lr", self.lr, low=0.0)
         check_number("lr_decay", self.lr_decay, low=0.0, low_open=True)
         check_number("min_improvement", self.min_improvement, low=0.0, high=1.0)
@@ -107,7 +111,7 @@ class OptimizationConfig:
                 raise ValueError(f"{name}: expected '{allowed[0]}' or '{allowed[1]}', got {describe(getattr(self, name))}")
         if not isinstance(self.untangle, bool):
             raise TypeError(f"untangle: expected True or False, got {describe(self.untangle)}")
-        stages = tuple(self.stages)
+        stages = tuple(self.stages) if isinstance(self.stages, Sequence) else ()
         object.__setattr__(self, "stages", stages)
         if not stages or not all(isinstance(stage, Stage) for stage in stages):
             raise TypeError(f"stages: expected a sequence of Stage, at least one, got {describe(self.stages)}")

@@ -28,10 +28,12 @@ def optimize(
     callbacks: Sequence[Callable[[Optimization], Any]] = (),
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
+    checkpoint_label: str = "",
 ) -> OptimizationResult:
     """Minimises a loss of a batch of meshes, coarse to fine.
 
-    Each mesh of the batch has its own step size; with a loss for each of them (N,) none feels the others.
+    Each mesh of the batch has its own step size; with a loss for each of them (N,) none feels the others, but for
+    ``config.patience``, which looks at their mean.
 
     Args:
         start: ``Meshes``, any batch; their textures are carried along as far as :func:`~pt3d_largesteps.remesh` can.
@@ -42,10 +44,12 @@ def optimize(
             history, and decides on the end (``config.patience``).
         pinned: vertices that stay where they are, as for :class:`~pt3d_largesteps.LargeSteps`.
         parameterize: makes what is optimised; :func:`large_steps` unless given.
-        callbacks: called after each step with the :class:`Optimization`; one that returns True ends it.
-        checkpoint: a file. Where it is there already the run that wrote it is gone on with, to the same result to the bit
-            (with the same ``start`` and ``loss``); it is written every ``checkpoint_every`` steps and at the end.
+        callbacks: called after each step with the :class:`Optimization`, whose ``stop()`` ends it.
+        checkpoint: a file. Where it is there already the run that wrote it is gone on with, to the same result to the bit; it
+            is written every ``checkpoint_every`` steps and at the end. Losses may draw from torch's random numbers, no others.
         checkpoint_every: steps.
+        checkpoint_label: what else makes the run what it is, such as the name of the target; a checkpoint of another start,
+            config, number of views or label is refused.
 
     Raises:
         ImportError: what the config needs is not installed.
@@ -67,5 +71,6 @@ def optimize(
         callbacks=callbacks,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
+        checkpoint_label=checkpoint_label,
     )
     return optimization.run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import describe
-from pt3d_largesteps.optimization.checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
+from pt3d_largesteps.optimization.checkpoint import (
+    checked_path,
+    digest,
+    load_checkpoint,
+    random_states,
+    save_checkpoint,
+    set_random_states,
+)
 from pt3d_largesteps.optimization.config import OptimizationConfig
 from pt3d_largesteps.optimization.edge_lengths import mean_edge_lengths
 from pt3d_largesteps.optimization.history import History
@@ -35,7 +42,7 @@ class OptimizationResult:
     Attributes:
         meshes: the ``Meshes``, detached.
         history: the numbers of every step.
-        ended: "steps" (all were done), "stalled" (the last stage brought nothing more) or "callback".
+        ended: "steps" (all were done), "stalled" (the last stage brought nothing more) or "stopped" (by a callback).
         repaired: (N,) int64, the faces of each mesh that intersected others before they were repaired; None where that was
             not asked for.
     """
@@ -75,6 +82,7 @@ class Optimization:
         callbacks: Sequence[Callable[[Optimization], Any]] = (),
         checkpoint: str | Path | None = None,
         checkpoint_every: int = 100,
+        checkpoint_label: str = "",
     ) -> None:
         if not hasattr(start, "update_padded"):
             raise TypeError(f"start: expected pytorch3d.structures.Meshes, got {describe(start)}")
@@ -86,19 +94,28 @@ class Optimization:
                 raise TypeError(f"{name}: expected a function of the meshes, got {describe(function)}")
         if isinstance(checkpoint_every, bool) or not isinstance(checkpoint_every, int) or checkpoint_every < 1:
             raise ValueError(f"checkpoint_every: expected an integer of at least 1, got {describe(checkpoint_every)}")
+        self._callbacks = tuple(callbacks) if isinstance(callbacks, Sequence) else (callbacks,)
+        for callback in self._callbacks:
+            if not callable(callback):
+                raise TypeError(f"callbacks: expected functions of the optimisation, got {describe(callback)}")
         _check_installed(config)
         self.history, self.step = History(), 0
         self._loss, self._held_out = loss, held_out
         self._parameterize = large_steps() if parameterize is None else parameterize
-        self._callbacks, self._checkpoint_every = tuple(callbacks), checkpoint_every
-        self._checkpoint = None if checkpoint is None else Path(checkpoint)
+        self._checkpoint_every = checkpoint_every
+        self._checkpoint = None if checkpoint is None else checked_path(checkpoint)
         self._progress = Progress(config)
         self._views = ShuffledViews(getattr(loss, "num_views", 0), config)
         self._ended: str | None = None
         sizes = start.num_verts_per_mesh().tolist()
         self._pinned = None if pinned is None else pinned_mask(pinned, sizes, start.device)
         self._begin = self._first = start.detach()  # the meshes as their stage began, and as their triangles were made
-        self._start = [start.num_verts_per_mesh().tolist(), start.num_faces_per_mesh().tolist()]
+        self._run_of = {
+            "config": asdict(config),
+            "start": digest([*start.verts_list(), *start.faces_list(), self._pinned]),
+            "number of views": self._views.num_views,
+            "label": checkpoint_label,
+        }
         if self._checkpoint is not None and self._checkpoint.exists():
             self._resume(self._checkpoint)
         else:
@@ -109,16 +126,25 @@ class Optimization:
         """The meshes as they are, detached."""
         return self.module().detach()
 
+    @property
+    def stage_ends(self) -> bool:
+        """Whether the step was the last one of its stage."""
+        return self._ended is not None or self._progress.stage_is_due
+
+    def stop(self) -> None:
+        """For callbacks: no step follows this one. :meth:`run` goes on, if it is called again, and so does a checkpoint."""
+        self._ended = self._ended or "stopped"
+
     def run(self) -> OptimizationResult:
         """Takes the steps that are left."""
+        self._ended = None if self._ended == "stopped" else self._ended
         while self._ended is None:
             if self._progress.stage_is_due:
                 self._next_stage()
             self._take_step()
             self._ended = self._progress.advance(self.step, self.history, self._evaluate_held_out)
-            answers = [callback(self) is True for callback in self._callbacks]  # of all, whatever the first one says
-            if any(answers) and self._ended is None:
-                self._ended = "callback"
+            for callback in self._callbacks:
+                callback(self)
             if self._checkpoint is not None and (self._ended or self.step % self._checkpoint_every == 0):
                 save_checkpoint(self._checkpoint, self._state())
         if not self.config.untangle:
@@ -129,12 +155,16 @@ class Optimization:
     def _take_step(self) -> None:
         start = time.perf_counter()
         lrs = self._progress.lr * (self.edge_lengths if self.config.lr_unit == "edge" else torch.ones_like(self.edge_lengths))
+        per_mesh = len(set(lrs.tolist())) > 1  # which not every optimiser takes
         for group in self.optimizer.param_groups:
-            group["lr"] = float(lrs[0]) if len(lrs) == 1 else lrs
+            group["lr"] = lrs if per_mesh else float(lrs.sum()) / max(len(lrs), 1)
         self.optimizer.zero_grad()
         losses = self._evaluate(self._loss, self.module(), self._views.draw())
-        losses.sum().backward()
-        self.optimizer.step()
+        if len(self._begin.verts_packed()):
+            if not losses.requires_grad:
+                raise ValueError("loss: expected one that depends on the vertices of the meshes, got one without gradient")
+            losses.sum().backward()
+            self.optimizer.step()
         self.history.losses.append(losses.detach().reshape(-1).tolist())
         self.history.lrs.append(lrs.tolist())
         self.history.seconds.append(time.perf_counter() - start)
@@ -189,13 +219,13 @@ class Optimization:
         """All that the rest of the run depends on. The parameter belongs to the meshes of the stage's beginning."""
         textures = self._begin.textures
         return {
-            "config": repr(self.config),
-            "start": self._start,
+            "run_of": self._run_of,
             "step": self.step,
-            "ended": None if self._ended == "callback" else self._ended,  # it may be gone on with
+            "ended": None if self._ended == "stopped" else self._ended,
             "verts": self._begin.verts_list(),
             "first_verts": self._first.verts_list(),
             "faces": self._begin.faces_list(),
+            "has_textures": textures is not None,
             "features": textures.verts_features_list() if hasattr(textures, "verts_features_list") else None,
             "pinned": self._pinned,
             "module": self.module.state_dict(),
@@ -207,19 +237,18 @@ class Optimization:
         }
 
     def _resume(self, path: Path) -> None:
-        expected = {"config": repr(self.config), "start": self._start}
-        state = load_checkpoint(path, expected, self._begin.device)
-        self.step, self._ended, self._pinned = state["step"], state["ended"], state["pinned"]
-        textures = self._begin.textures
+        state, device = load_checkpoint(path, self._run_of), self._begin.device
+        self.step, self._ended = state["step"], state["ended"]
+        self._pinned = None if state["pinned"] is None else state["pinned"].to(device)
+        verts, first_verts, faces = ([one.to(device) for one in state[name]] for name in ("verts", "first_verts", "faces"))
+        textures = self._begin.textures if state["has_textures"] else None  # those that no remesher has left behind
         if state["features"] is not None:
-            textures = textures.__class__(verts_features=state["features"])
-        elif len(state["history"]["stages"]) > 1:
-            textures = None
-        self._begin = self._begin.__class__(verts=state["verts"], faces=state["faces"], textures=textures)
+            textures = textures.__class__(verts_features=[one.to(device) for one in state["features"]])
+        self._begin = self._begin.__class__(verts=verts, faces=faces, textures=textures)
         self._progress.load_state_dict(state["progress"])
         self._views.load_state_dict(state["views"])
         self.history = History(**state["history"])
-        self._first = self._begin.__class__(verts=state["first_verts"], faces=state["faces"])
+        self._first = self._begin.__class__(verts=first_verts, faces=faces)
         with torch.no_grad():
             # Solvers keep the analysis of triangles from when they were made; its order, and so rounding, follows positions.
             self._parameterize(self._first, self._progress.stage.lambda_, self._pinned)[0]()
@@ -231,13 +260,20 @@ class Optimization:
 
 def _check_installed(config: OptimizationConfig) -> None:
     """What is needed in the middle or at the end is looked for before the beginning."""
-    needed = {"igl": config.untangle, "gpytoolbox": any(stage.remeshing for stage in config.stages)}
-    missing = [name for name, is_needed in needed.items() if is_needed and importlib.util.find_spec(name) is None]
+    needed = {"igl.predicates": config.untangle, "gpytoolbox": any(stage.remeshing for stage in config.stages)}
+    missing = [name.partition(".")[0] for name, is_needed in needed.items() if is_needed and not _is_installed(name)]
     if missing:
         raise ImportError(
             f"optimize needs {' and '.join(missing)} for this config (untangle, stages that are remeshed):"
             " pip install 'pt3d_largesteps[optimize]'"
         )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # what it is a part of is not there
+        return False
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

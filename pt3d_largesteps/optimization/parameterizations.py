@@ -12,7 +12,10 @@ from pt3d_largesteps.optim import UniformAdam
 from pt3d_largesteps.parameterization import LargeSteps
 from pt3d_largesteps.solvers.base import SolverFactory
 
-# Of the meshes, lambda and the mask of what is pinned
+# Makes of the meshes, lambda and the mask of what is pinned (V,) a module whose call gives the meshes, and its optimiser. The
+# driver sets the step size of all groups: a number, or (N,) where meshes of a batch differ, which UniformAdam takes. For
+# moments that are interpolated the parameters have to be packed, (V, ...). What else is to be learned belongs into an optimiser
+# of its own, in a callback.
 Parameterization = Callable[[Any, float, Tensor | None], tuple[nn.Module, torch.optim.Optimizer]]
 
 

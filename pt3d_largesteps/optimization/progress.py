@@ -66,7 +66,7 @@ class Progress:
             begin = history.stages[-1][0] if self._looks_from is None else self._looks_from
             recent = history.mean_losses[begin:step]
             value, self._looks_from = sum(recent) / len(recent), step
-        if value < self._best * (1 - self.config.min_improvement):
+        if self._best == math.inf or value < self._best - self.config.min_improvement * abs(self._best):
             self._best, self._looks_since_best = value, 0
         else:
             self._looks_since_best += 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from pt3d_largesteps._checks import describe
 from pt3d_largesteps.optimization.config import OptimizationConfig
 
 
@@ -15,10 +16,15 @@ class ShuffledViews:
     Args:
         num_views: 0 for a loss that has none.
         config: with their number per step, and the seed.
+
+    Raises:
+        TypeError: a number of views that is none.
     """
 
     def __init__(self, num_views: int, config: OptimizationConfig) -> None:
-        self._num_views, self._per_step = num_views, min(config.views_per_step, num_views)
+        if isinstance(num_views, bool) or not isinstance(num_views, int) or num_views < 0:
+            raise TypeError(f"loss: expected a number of views in its num_views, got {describe(num_views)}")
+        self.num_views, self._per_step = num_views, min(config.views_per_step, num_views)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._left: list[int] = []
 
@@ -27,7 +33,7 @@ class ShuffledViews:
         drawn = []
         while len(drawn) < self._per_step:
             if not self._left:
-                self._left = torch.randperm(self._num_views, generator=self._generator).tolist()
+                self._left = torch.randperm(self.num_views, generator=self._generator).tolist()
             drawn.append(self._left.pop(0))
         return drawn
 

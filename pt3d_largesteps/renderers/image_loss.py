@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pt3d_largesteps._checks import check_finite, check_number, describe
+from pt3d_largesteps._checks import check_finite, check_float_dtype, check_number, describe
 
 
 class ImageLoss:
@@ -45,6 +45,7 @@ class ImageLoss:
                 f"images: expected (num_views, H, W, C) or (num_views, N, H, W, C) for {len(cameras)} cameras,"
                 f" got {describe(images)}"
             )
+        check_float_dtype("images", images)
         check_finite("images", images)
         weights = [1.0] * images.shape[-1] if channel_weights is None else list(channel_weights)
         if len(weights) != images.shape[-1]:
@@ -87,4 +88,7 @@ class ImageLoss:
         return total / len(views)
 
     def _differences(self, images: Tensor, given: Tensor) -> Tensor:
+        if images.shape[1:] != given.shape[-3:]:
+            size = ", ".join(map(str, images.shape[1:]))
+            raise ValueError(f"images: expected (..., {size}), as the renderer makes them, got {describe(given)}")
         return (images - given).abs() * self._weights

@@ -58,11 +58,20 @@ def test_gradients_point_to_the_target():
         (torch.zeros(3, 20, 24), "images: expected"),
         (None, "images: expected"),
         (torch.full((3, 20, 24, 4), math.nan), "images: expected finite numbers"),
+        (torch.zeros(3, 20, 24, 4, dtype=torch.uint8), "images: expected a real floating-point dtype"),
     ],
 )
 def test_bad_images(images, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         ImageLoss(RENDERER, CAMERAS, images)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 24, 1), (3, 20, 24, 3), (3, 1, 1, 4), (3, 2, 24, 20, 4)])
+@pytest.mark.parametrize("number", [1, 2])
+def test_images_of_another_shape_than_the_renderers(shape, number):
+    loss = ImageLoss(RENDERER, CAMERAS, torch.zeros(shape))
+    with pytest.raises(ValueError, match="expected"):
+        loss(ico_sphere(1).extend(number), [0])
 
 
 def test_channel_weights():
