@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from pt3d_largesteps.optimization.config import OptimizationConfig
-from pt3d_largesteps.optimization.loop import Loss, Optimization, OptimizationResult
+from pt3d_largesteps.optimization.loop import Optimization, OptimizationResult
+from pt3d_largesteps.optimization.losses import Loss
 from pt3d_largesteps.optimization.parameterizations import Parameterization
 
 

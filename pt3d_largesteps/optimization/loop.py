@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,15 +23,15 @@ from pt3d_largesteps.optimization.checkpoint import (
 from pt3d_largesteps.optimization.config import OptimizationConfig
 from pt3d_largesteps.optimization.edge_lengths import mean_edge_lengths
 from pt3d_largesteps.optimization.history import History
+from pt3d_largesteps.optimization.losses import Loss, evaluate
 from pt3d_largesteps.optimization.parameterizations import Parameterization, large_steps
 from pt3d_largesteps.optimization.progress import Progress
+from pt3d_largesteps.optimization.requirements import check_installed
 from pt3d_largesteps.optimization.views import ShuffledViews
 from pt3d_largesteps.pins import pinned_mask
 from pt3d_largesteps.remesh import remesh
 from pt3d_largesteps.replacing import replace_parameter
 from pt3d_largesteps.untangling import untangle
-
-Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Optimization:
         for callback in self._callbacks:
             if not callable(callback):
                 raise TypeError(f"callbacks: expected functions of the optimisation, got {describe(callback)}")
-        _check_installed(config)
+        check_installed(config)
         self.history, self.step = History(), 0
         self._loss, self._held_out = loss, held_out
         self._parameterize = large_steps() if parameterize is None else parameterize
@@ -159,7 +158,7 @@ class Optimization:
         for group in self.optimizer.param_groups:
             group["lr"] = lrs if per_mesh else float(lrs.sum()) / max(len(lrs), 1)
         self.optimizer.zero_grad()
-        losses = self._evaluate(self._loss, self.module(), self._views.draw())
+        losses = evaluate("loss", self._loss, self.module(), self._views.draw(), self.step)
         if len(self._begin.verts_packed()):
             if not losses.requires_grad:
                 raise ValueError("loss: expected one that depends on the vertices of the meshes, got one without gradient")
@@ -170,23 +169,12 @@ class Optimization:
         self.history.seconds.append(time.perf_counter() - start)
         self.step += 1
 
-    def _evaluate(self, loss: Loss, meshes: Any, views: list[int]) -> Tensor:
-        name = "loss" if loss is self._loss else "held_out"
-        losses = loss(meshes, views) if hasattr(loss, "num_views") else loss(meshes)
-        if not isinstance(losses, Tensor) or losses.shape not in ((), (1,), (len(meshes),)):
-            raise TypeError(f"{name}: expected a tensor of one number, or of {len(meshes)}, got {describe(losses)}")
-        finite = losses.detach().isfinite().reshape(-1).tolist()
-        if not all(finite):
-            mesh = f" of mesh {finite.index(False)}" if len(finite) > 1 else ""
-            raise ValueError(f"{name}: expected finite numbers, got {losses.tolist()} at step {self.step}{mesh}")
-        return losses
-
     @torch.no_grad()
     def _evaluate_held_out(self) -> float | None:
         if self._held_out is None:
             return None
         views = list(range(getattr(self._held_out, "num_views", 0)))
-        return float(self._evaluate(self._held_out, self.module(), views).mean())
+        return float(evaluate("held_out", self._held_out, self.module(), views, self.step).mean())
 
     def _next_stage(self) -> None:
         """Remeshes, if it is to, and makes the parameter anew from the positions."""
@@ -256,24 +244,6 @@ class Optimization:
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         set_random_states(state["random"])
-
-
-def _check_installed(config: OptimizationConfig) -> None:
-    """What is needed in the middle or at the end is looked for before the beginning."""
-    needed = {"igl.predicates": config.untangle, "gpytoolbox": any(stage.remeshing for stage in config.stages)}
-    missing = [name.partition(".")[0] for name, is_needed in needed.items() if is_needed and not _is_installed(name)]
-    if missing:
-        raise ImportError(
-            f"optimize needs {' and '.join(missing)} for this config (untangle, stages that are remeshed):"
-            " pip install 'pt3d_largesteps[optimize]'"
-        )
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # what it is a part of is not there
-        return False
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -1,0 +1,28 @@
+"""Losses as users write them, and what they have to return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from pt3d_largesteps._checks import describe
+
+Loss = Callable[..., Tensor]  # of meshes; or of meshes and a list of views, where it has a number num_views
+
+
+def evaluate(name: str, loss: Loss, meshes: Any, views: list[int], step: int) -> Tensor:
+    """The loss of these meshes: one number, or (N,).
+
+    Raises:
+        TypeError, ValueError: something else, or NaN or infinite; with the name, the step and the mesh.
+    """
+    losses = loss(meshes, views) if hasattr(loss, "num_views") else loss(meshes)
+    if not isinstance(losses, Tensor) or losses.shape not in ((), (1,), (len(meshes),)):
+        raise TypeError(f"{name}: expected a tensor of one number, or of {len(meshes)}, got {describe(losses)}")
+    finite = losses.detach().isfinite().reshape(-1).tolist()
+    if not all(finite):
+        mesh = f" of mesh {finite.index(False)}" if len(finite) > 1 else ""
+        raise ValueError(f"{name}: expected finite numbers, got {losses.tolist()} at step {step}{mesh}")
+    return losses

@@ -1,0 +1,25 @@
+"""What a config needs that not everybody has."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from pt3d_largesteps.optimization.config import OptimizationConfig
+
+
+def check_installed(config: OptimizationConfig) -> None:
+    """What is needed in the middle or at the end is looked for before the beginning."""
+    needed = {"igl.predicates": config.untangle, "gpytoolbox": any(stage.remeshing for stage in config.stages)}
+    missing = [name.partition(".")[0] for name, is_needed in needed.items() if is_needed and not _is_installed(name)]
+    if missing:
+        raise ImportError(
+            f"optimize needs {' and '.join(missing)} for this config (untangle, stages that are remeshed):"
+            " pip install 'pt3d_largesteps[optimize]'"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # what it is a part of is not there
+        return False
