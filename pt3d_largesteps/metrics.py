@@ -1,7 +1,7 @@
-"""Measures of a reconstructed surface: distance, normals, silhouettes, self-intersections, flipped faces.
+"""Measures of a reconstruction: distances, normals, silhouettes, images, self-intersections, flipped faces.
 
-Each takes ``Meshes`` and returns plain tensors on the CPU; none is differentiable. Distances are in the units of the
-vertices: put shapes into the unit ball before comparing numbers.
+Each takes ``Meshes`` or images and returns plain numbers or tensors on the CPU; none is differentiable. Distances are in the
+units of the vertices: put shapes into the unit ball before comparing numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pytorch3d.ops import sample_points_from_meshes
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pt3d_largesteps._checks import check_finite, describe
+from pt3d_largesteps._checks import check_finite, check_number, describe
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,13 @@ def surface_distance(meshes: Any, reference: Any, num_samples: int = 10_000, see
     Example:
         >>> surface_distance(result, target).chamfer / surface_distance(target, target).chamfer
     """
+    clouds = _sampled(meshes, reference, num_samples, seed)
+    directions = [_nearest(*clouds[0], *clouds[1]), _nearest(*clouds[1], *clouds[0])]
+    return SurfaceDistance(directions[0][0], directions[1][0], (directions[0][1] + directions[1][1]) / 2)
+
+
+def _sampled(meshes: Any, reference: Any, num_samples: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Points (num_samples, 3) and normals of both surfaces."""
     clouds = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -63,13 +70,75 @@ def surface_distance(meshes: Any, reference: Any, num_samples: int = 10_000, see
             single = mesh.__class__([mesh.verts_list()[0].detach().cpu().float()], [mesh.faces_list()[0].cpu()])
             points, normals = sample_points_from_meshes(single, num_samples, return_normals=True)
             clouds.append((points[0].detach().double().numpy(), normals[0].detach().double().numpy()))
-    directions = [_nearest(*clouds[0], *clouds[1]), _nearest(*clouds[1], *clouds[0])]
-    return SurfaceDistance(directions[0][0], directions[1][0], (directions[0][1] + directions[1][1]) / 2)
+    return clouds
 
 
 def _nearest(points: np.ndarray, normals: np.ndarray, others: np.ndarray, other_normals: np.ndarray) -> tuple[float, float]:
     distance, index = cKDTree(others).query(points)
     return float(np.mean(distance**2)), float(np.mean(np.sum(normals * other_normals[index], axis=1)))
+
+
+@dataclass(frozen=True)
+class HausdorffDistance:
+    """How far the points of one surface are from another one at most.
+
+    Attributes:
+        forward: the largest distance from a point of the first surface to the second one.
+        backward: the same from the second to the first.
+    """
+
+    forward: float
+    backward: float
+
+    @property
+    def symmetric(self) -> float:
+        """The larger of both, a metric of closed sets."""
+        return max(self.forward, self.backward)
+
+
+def hausdorff_distance(meshes: Any, reference: Any, num_samples: int = 10_000, seed: int = 0) -> HausdorffDistance:
+    """One-sided Hausdorff distances of two meshes, both ways.
+
+    The largest distance over all vertices and over points sampled uniformly by area, each to the nearest point of the other
+    surface, which is exact: a lower bound of the true one, and that for surfaces that are flat beside their triangles. Needs
+    libigl (``pip install libigl``).
+
+    Args:
+        meshes, reference: ``Meshes`` of one mesh each.
+        num_samples: points on each surface besides its vertices.
+        seed: of the sampling; the global random state is left alone.
+
+    Raises:
+        ValueError: more than one mesh, or no faces; positions that are NaN or infinite.
+
+    Example:
+        >>> hausdorff_distance(ico_sphere(4), ico_sphere(4).scale_verts(1.5)).forward
+        0.5
+    """
+    igl = _import_igl("igl")
+    clouds = _sampled(meshes, reference, num_samples, seed)
+    surfaces = [_numpy_meshes(mesh)[0] for mesh in (meshes, reference)]
+    largest = []
+    for (points, _), (verts, faces), other in zip(clouds, surfaces, reversed(surfaces), strict=True):
+        points = np.concatenate([points, verts[np.unique(faces)]])
+        largest.append(float(np.sqrt(igl.point_mesh_squared_distance(points, *other)[0].max())))
+    return HausdorffDistance(*largest)
+
+
+def peak_signal_to_noise_ratio(images: Tensor, references: Tensor, peak: float = 1.0) -> Tensor:
+    """PSNR (N,) in decibels of pairs of images (N, ...): 10 log10(peak^2 / mean squared difference); infinite for equal ones.
+
+    Example:
+        >>> peak_signal_to_noise_ratio(torch.zeros(1, 8, 8, 3), torch.full((1, 8, 8, 3), 0.1))
+        tensor([20.])
+    """
+    if images.shape != references.shape or images.dim() < 2 or images[0].numel() == 0:
+        raise ValueError(f"images: expected two equal shapes (N, ...), got {describe(images)} and {describe(references)}")
+    check_number("peak", peak, low=0.0, low_open=True)
+    for name, values in (("images", images), ("references", references)):
+        check_finite(name, values.detach())
+    mean_squared = (images.detach().double() - references.detach().double()).square().flatten(1).mean(1)
+    return (10 * torch.log10(peak**2 / mean_squared)).to(torch.get_default_dtype()).cpu()
 
 
 def intersection_over_union(masks: Tensor, references: Tensor) -> Tensor:

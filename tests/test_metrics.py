@@ -8,7 +8,14 @@ from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
 from shapes import empty, join
 
-from pt3d_largesteps.metrics import flipped_faces, intersection_over_union, self_intersecting_faces, surface_distance
+from pt3d_largesteps.metrics import (
+    flipped_faces,
+    hausdorff_distance,
+    intersection_over_union,
+    peak_signal_to_noise_ratio,
+    self_intersecting_faces,
+    surface_distance,
+)
 
 
 def test_two_spheres(device):
@@ -57,6 +64,57 @@ def test_intersection_over_union(device):
     iou = intersection_over_union(masks, references)
     assert iou.tolist() == pytest.approx([0.3, 1.0, 1.0])  # two empty ones agree
     assert torch.equal(intersection_over_union(masks[..., None], references[..., None]), iou)
+
+
+class TestHausdorff:
+    def test_two_spheres(self, device):
+        sphere = ico_sphere(4).to(device)
+        distance = hausdorff_distance(sphere, sphere.scale_verts(1.5))
+        # of the vertices to the larger sphere, whose faces lie a little within it
+        assert distance.forward == pytest.approx(0.5, abs=2e-3)
+        assert distance.backward == pytest.approx(0.5, abs=2e-3)
+        assert distance.symmetric == max(distance.forward, distance.backward)
+
+    def test_of_itself(self):
+        assert hausdorff_distance(ico_sphere(3), ico_sphere(3)).symmetric < 1e-6
+
+    def test_directions(self):
+        sphere = ico_sphere(3)
+        two = join([sphere, sphere.offset_verts(torch.tensor([5.0, 0, 0]))])
+        distance = hausdorff_distance(sphere, two)
+        assert distance.forward < 1e-6
+        assert distance.backward == pytest.approx(5.0, abs=0.02)  # from (6, 0, 0) to (1, 0, 0)
+
+    def test_a_spike_that_no_sample_meets(self):
+        sphere = ico_sphere(3)
+        verts = sphere.verts_packed().clone()
+        verts[0] *= 3
+        spiky = Meshes([verts], sphere.faces_list())
+        assert hausdorff_distance(spiky, sphere, num_samples=1).forward == pytest.approx(2.0, abs=1e-3)
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="reference: expected Meshes of one mesh with at least one face"):
+            hausdorff_distance(ico_sphere(0), empty())
+
+
+class TestPeakSignalToNoiseRatio:
+    def test_known(self, device):
+        images = torch.zeros(3, 4, 5, 3, device=device)
+        references = images.clone()
+        references[0] += 0.1
+        references[1, 0, 0, 0] = 1.0  # one of 60 numbers
+        expected = [20.0, 10 * math.log10(60), math.inf]
+        assert peak_signal_to_noise_ratio(images, references).tolist() == pytest.approx(expected, rel=1e-5)
+        louder = peak_signal_to_noise_ratio(images, references, peak=10.0)
+        assert louder[0].item() == pytest.approx(40.0, rel=1e-5)
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="images: expected two equal shapes"):
+            peak_signal_to_noise_ratio(torch.zeros(1, 4), torch.zeros(1, 5))
+        with pytest.raises(ValueError, match="references: expected finite numbers, got nan"):
+            peak_signal_to_noise_ratio(torch.zeros(1, 4), torch.full((1, 4), math.nan))
+        with pytest.raises(ValueError, match="peak: expected"):
+            peak_signal_to_noise_ratio(torch.zeros(1, 4), torch.zeros(1, 4), peak=0.0)
 
 
 class TestSelfIntersections:
