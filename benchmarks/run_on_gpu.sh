@@ -3,7 +3,7 @@
 #
 #     bash benchmarks/run_on_gpu.sh                      # everything
 #     bash benchmarks/run_on_gpu.sh build check solve    # some stages: build tests check memcheck racecheck solve factorize
-#                                                        # batch million
+#                                                        # batch million renderers
 #     SECONDS_IN_ALL=1200 OUT=somewhere bash benchmarks/run_on_gpu.sh
 #
 # Needs torch for CUDA, PyTorch3D and nvcc; nothing is fetched from a network. Packages may lie in a folder on PYTHONPATH, or
@@ -19,7 +19,7 @@ cd "$(dirname "$0")/.." || exit 1
 out=${OUT:-out/gpu}
 deadline=$((SECONDS + ${SECONDS_IN_ALL:-530}))
 export PYTHON=${PYTHON:-python3} PYTHONUNBUFFERED=1
-all_stages=(build tests check memcheck racecheck solve factorize batch million)
+all_stages=(build tests check memcheck racecheck solve factorize batch million renderers)
 stages=("$@")
 ((${#stages[@]})) || stages=("${all_stages[@]}")
 for stage in "${stages[@]}"; do
@@ -93,13 +93,20 @@ solve_stage() { "$PYTHON" benchmarks/bm_solve.py --device cuda --seconds 0.15 --
 factorize_stage() { "$PYTHON" benchmarks/bm_factorize.py --device cuda --seconds 0.3 --meshes $spheres; }
 batch_stage() { "$PYTHON" benchmarks/bm_batch.py --device cuda --seconds 0.5; }
 million_stage() { "$PYTHON" benchmarks/bm_factorize.py --device cuda --million; }
+renderers_stage() {
+  if ! "$PYTHON" -c 'import nvdiffrast.torch'; then
+    echo "left out: nvdiffrast is not on this machine"
+    return 0
+  fi
+  "$PYTHON" benchmarks/bm_renderers.py --levels 3 4 5 --seconds 0.3
+}
 
 declare -A limits=(
-  [build]=200 [tests]=120 [check]=40 [memcheck]=70 [racecheck]=70 [solve]=120 [factorize]=60 [batch]=40 [million]=60
+  [build]=200 [tests]=120 [check]=40 [memcheck]=70 [racecheck]=70 [solve]=120 [factorize]=60 [batch]=40 [million]=60 [renderers]=60
 )
 declare -A logs=(
   [build]=build [tests]=tests [check]=tests [memcheck]=sanitizer [racecheck]=sanitizer
-  [solve]=benchmarks [factorize]=benchmarks [batch]=benchmarks [million]=benchmarks
+  [solve]=benchmarks [factorize]=benchmarks [batch]=benchmarks [million]=benchmarks [renderers]=benchmarks
 )
 
 rows=() failed=()
@@ -149,7 +156,7 @@ write_summary() {
 
 export spheres
 export -f build_stage tests_stage check_stage sanitizer sanitizer_path memcheck_stage racecheck_stage
-export -f solve_stage factorize_stage batch_stage million_stage
+export -f solve_stage factorize_stage batch_stage million_stage renderers_stage
 started=$(mktemp) # what is newer than this file was written by this call
 for stage in "${stages[@]}"; do
   run_stage "$stage"

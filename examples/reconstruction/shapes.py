@@ -65,7 +65,25 @@ def links(resolution: int = 96) -> Meshes:
     return surface(_links_distance, resolution)
 
 
-SHAPES = {"animal": animal, "pot": pot, "pretzel": pretzel, "links": links, "mug": mug}
+def hand(resolution: int = 96) -> Meshes:
+    """A closed surface of genus 0: a palm and five fingers, somewhat apart."""
+    return surface(_hand_distance, resolution)
+
+
+def star(resolution: int = 96) -> Meshes:
+    """A closed surface of genus 0: a ball with twelve rounded spikes and rings around them."""
+    return surface(_star_distance, resolution)
+
+
+SHAPES = {
+    "animal": animal,
+    "hand": hand,
+    "links": links,
+    "mug": mug,
+    "pot": pot,
+    "pretzel": pretzel,
+    "star": star,
+}
 
 
 def _animal_distance(points: Tensor) -> Tensor:
@@ -76,6 +94,30 @@ def _animal_distance(points: Tensor) -> Tensor:
     on_back = torch.sigmoid((points[..., 1] - 0.12) * 25) * torch.sigmoid((0.3 - points[..., 0]) * 25)
     waves = torch.cos(22 * points[..., 0]) * torch.cos(22 * points[..., 2])
     return distance - 0.018 * waves * on_back
+
+
+def _hand_distance(points: Tensor) -> Tensor:
+    palm = (points - torch.tensor([0.0, -0.35, 0.0])) * torch.tensor([1.0, 0.85, 2.2])
+    distance = (palm.norm(dim=-1) - 0.38) / 1.5  # a lower bound of the distance
+    wrist = capsule(points, torch.tensor([0.0, -0.5, 0.0]), torch.tensor([0.02, -0.95, 0.0]), 0.17, 0.16)
+    distance = smooth_union(distance, wrist, 0.15)
+    for across, length, depth in ((-0.28, 0.52, 0.06), (-0.1, 0.68, 0.1), (0.09, 0.72, 0.08), (0.27, 0.58, 0.0)):
+        knuckle = torch.tensor([0.9 * across, -0.08, 0.0])
+        tip = torch.tensor([1.5 * across, -0.08 + length, depth])
+        distance = smooth_union(distance, capsule(points, knuckle, tip, 0.09, 0.065), 0.05)
+    thumb = capsule(points, torch.tensor([0.25, -0.45, 0.05]), torch.tensor([0.66, -0.12, 0.22]), 0.11, 0.075)
+    return smooth_union(distance, thumb, 0.08)
+
+
+def _star_distance(points: Tensor) -> Tensor:
+    golden = (1 + math.sqrt(5)) / 2
+    corners = [(0, a, b * golden) for a in (-1, 1) for b in (-1, 1)]
+    tips = torch.tensor([corner[-shift:] + corner[:-shift] for corner in corners for shift in range(3)])
+    tips = torch.nn.functional.normalize(tips, dim=1)  # of an icosahedron
+    radius = points.norm(dim=-1).clamp_min(1e-9)
+    cosine = (points / radius[..., None] @ tips.T).amax(dim=-1)
+    height = 0.55 + 0.35 * torch.exp(-9 * (1 - cosine)) + 0.015 * torch.cos(60 * cosine)
+    return 0.4 * (radius - height)  # steep flanks: a lower bound of the distance
 
 
 def _pot_distance(points: Tensor) -> Tensor:

@@ -11,6 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pt3d_largesteps._checks import describe
+
+
+def check_image_size(image_size: Any) -> tuple[int, int]:
+    """(H, W) of ``image_size``, which is that or one number for both; raises ``ValueError`` else."""
+    size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    if len(size) != 2 or not all(isinstance(pixels, int) and pixels > 0 for pixels in size):
+        raise ValueError(f"image_size: expected a positive int or (H, W), got {describe(image_size)}")
+    return size
+
 
 def project_to_ndc(verts: Tensor, cameras: Any) -> Tensor:
     """NDC x and y, and view-space z, of world-space vertices (N, V, 3), for N cameras or one, or N = 1 and any cameras.

@@ -15,12 +15,12 @@ from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
 from pytorch3d.structures import Meshes
 from torch import Tensor
 
-from pt3d_largesteps._checks import describe
 from pt3d_largesteps.renderers.antialiasing import antialias
-from pt3d_largesteps.renderers.projection import ndc_half_ranges
+from pt3d_largesteps.renderers.projection import check_image_size, ndc_half_ranges
 from pt3d_largesteps.renderers.rasterization import VisibleFaces, rasterize
 from pt3d_largesteps.renderers.scene import Scene, make_scene
 from pt3d_largesteps.renderers.shading import SphericalHarmonicsLight, vertex_normals
+from pt3d_largesteps.renderers.texturing import surface_colors
 
 
 class PyTorch3DRenderer:
@@ -29,13 +29,19 @@ class PyTorch3DRenderer:
     Args:
         image_size: pixels, (H, W) or one number for both.
         light: :class:`SphericalHarmonicsLight`; images are (N, H, W, 4), shading and alpha. None gives silhouettes
-            (N, H, W, 1), without shading. Textures are not used: surfaces are white.
+            (N, H, W, 1), without shading and textures. ``SphericalHarmonicsLight.ambient()`` shows colours as they are.
         background: colour behind the meshes, (3,), of alpha 0.
         cull_backfaces: leave out the faces that are seen from behind.
         antialiased: blend across the outlines. Without it nothing depends on where the outlines are.
+        textured: multiply the shading with the colours of ``meshes.textures``, where there are any: ``TexturesVertex``,
+            ``TexturesUV`` or ``TexturesAtlas`` of 3 channels. Without it, and without textures, surfaces are white.
 
-    Gradients reach the vertices of the meshes. Images are float32. Faces in front of half the cameras'
-    ``znear`` are clipped, as PyTorch3D does.
+    Gradients reach the vertices of the meshes, the colours of their vertices, and their texture maps. Images are
+    float32. Faces in front of half the cameras' ``znear`` are clipped, as PyTorch3D does.
+
+    Raises:
+        TypeError, ValueError: a bad ``image_size``; in a call, what are no meshes or cameras, numbers of them that do not
+            match, cameras of another dtype or device; textures of another class or number of channels.
 
     Example:
         >>> renderer = PyTorch3DRenderer(128, light=SphericalHarmonicsLight.default())
@@ -50,15 +56,14 @@ class PyTorch3DRenderer:
         background: tuple[float, float, float] = (0.0, 0.0, 0.0),
         cull_backfaces: bool = False,
         antialiased: bool = True,
+        textured: bool = True,
     ) -> None:
-        size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
-        if len(size) != 2 or not all(isinstance(pixels, int) and pixels > 0 for pixels in size):
-            raise ValueError(f"image_size: expected a positive int or (H, W), got {describe(image_size)}")
-        self.image_size = size
+        self.image_size = check_image_size(image_size)
         self.light = light
         self.background = background
         self.cull_backfaces = cull_backfaces
         self.antialiased = antialiased
+        self.textured = textured
 
     def __call__(self, meshes: Any, cameras: Any) -> Tensor:
         """Images (N, H, W, 4), or silhouettes (N, H, W, 1), of N meshes, or of one mesh from N cameras."""
@@ -133,10 +138,14 @@ class PyTorch3DRenderer:
         normals = vertex_normals(meshes.verts_packed(), meshes.faces_packed())
         shades = self.light.to(normals.device)(normals).to(scene.ndc)  # (sum(V_n), 3)
         attributes = torch.cat([scene.ndc, shades.index_select(0, scene.verts_index)], dim=1)  # (P, 6)
-        corner_index = scene.faces.index_select(0, visible.pix_to_face.flatten()[pixel])
+        faces = visible.pix_to_face.flatten()[pixel]
+        corner_index = scene.faces.index_select(0, faces)
         corners = attributes.index_select(0, corner_index.flatten()).view(-1, 3, 6)
         weights = self._barycentric(corners[..., :3], pixel, perspective)  # (K, 3)
         colors = (weights[..., None] * corners[..., 3:]).sum(1)
+        if self.textured and meshes.textures is not None:
+            # the scene repeats the faces of one mesh for each of its images; those of several meshes stand once
+            colors = colors * surface_colors(meshes, faces % meshes.faces_packed().shape[0], weights)
         return images.index_copy(0, pixel, torch.cat([colors, torch.ones_like(colors[:, :1])], dim=1))
 
     def _barycentric(self, corners: Tensor, pixel: Tensor, perspective: bool) -> Tensor:

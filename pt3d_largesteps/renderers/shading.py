@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pt3d_largesteps._checks import check_finite, describe
+from pt3d_largesteps._checks import check_finite, check_number, describe
 
 _BAND_WEIGHTS = (math.pi, *(2 * math.pi / 3,) * 3, *(math.pi / 4,) * 5)  # A_l of the clamped cosine
 
@@ -61,6 +61,12 @@ class SphericalHarmonicsLight(nn.Module):
         coefficients = basis.T @ colors  # a direction is a Dirac delta: its projection is the value of the basis
         coefficients[0] += ambient * 2 * math.sqrt(math.pi)
         return cls(coefficients)
+
+    @classmethod
+    def ambient(cls, radiance: float = 1.0) -> SphericalHarmonicsLight:
+        """The same ``radiance`` (at least 0) from everywhere and so on every surface: with 1, textures appear as they are."""
+        radiance = check_number("radiance", radiance, low=0.0)
+        return cls.from_directions(torch.zeros(0, 3), torch.zeros(0, 3), ambient=radiance)
 
     @classmethod
     def from_environment_map(cls, radiance: Tensor) -> SphericalHarmonicsLight:

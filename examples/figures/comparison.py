@@ -1,0 +1,87 @@
+"""Fig. 7: large steps against tuned Laplacian and bi-Laplacian regularisers, at equal time and at equal steps.
+
+    python examples/figures/comparison.py
+    python examples/figures/comparison.py --target FILE.obj
+
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). Each regulariser gets the weight of the
+smallest chamfer distance, at equal steps, of all those that are tried, shape by shape; large steps are not tuned.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from experiments.descent import Descent, Recipe
+from experiments.measures import measures
+from experiments.panels import loss_curves, shapes_figure
+from experiments.scene import scene
+from experiments.setup import DescentTask, Scale, Setup, main
+from experiments.targets import label, portrait_camera
+
+SCALES = {
+    "small": Scale(views=9, resolution=96, level=4, steps=250),
+    "paper": Scale(views=25, resolution=512, level=5, steps=1000),
+}
+SHAPES = {"small": ("bunny", "armadillo", "suzanne"), "paper": ("bunny", "armadillo", "suzanne", "cow", "nefertiti", "spot")}
+WEIGHTS = {"laplacian": (0.1, 0.4, 1.6, 6.4), "bilaplacian": (0.4, 1.6, 6.4, 25.0)}
+NAMES = {"laplacian": "Laplacian", "bilaplacian": "bi-Laplacian"}
+LONGEST = 1.5  # steps of the regularised runs beside those of large steps, so that there are enough for as much time
+
+
+def experiment(setup: Setup) -> None:
+    steps = setup.scale.steps
+    moments = range(0, round(LONGEST * steps) + 1, max(steps // 25, 1))
+    recipes = [Recipe("large steps", steps, lr=1e-2, alpha=0.95)]
+    recipes += [
+        Recipe(f"{NAMES[kind]} {weight:g}", round(LONGEST * steps), lr=1e-2, regularizer=kind, weight=weight)
+        for kind, weights in WEIGHTS.items()
+        for weight in weights
+    ]
+    given = setup.target != TARGET
+    specs = [replace(setup.spec, target=name) for name in ([setup.target] if given else _shapes(setup))]
+    tasks = [DescentTask(spec, recipe, setup.sphere(), (*moments, steps)) for spec in specs for recipe in recipes]
+    descents = setup.run(tasks)
+    rows, lines, chosen = [], [], []
+    for index, spec in enumerate(specs):
+        of_shape = descents[index * len(recipes) : (index + 1) * len(recipes)]
+        ours, others = of_shape[0], of_shape[1:]
+        target = scene(spec).target
+        best = [ours, *(_best([one for one in others if one.recipe.regularizer == kind], target, steps) for kind in WEIGHTS)]
+        chosen.append(best)
+        cells = [("target", target)]
+        for descent in best:
+            name = descent.recipe.label
+            for when, step in (
+                ("equal steps", steps),
+                ("equal time", min(descent.step_at(ours.seconds[steps]), LONGEST * steps)),
+            ):
+                lines.append({"target": label(spec.target), "at": when, **measures(descent, target, step)})
+                if descent is not ours:
+                    cells.append((f"{name}\n{when} ({step})", descent.shapes[step]))
+                elif when == "equal steps":
+                    cells.append((f"{name} ({step})", descent.shapes[step]))
+        rows.append([cells[0], *cells[2:], cells[1]])
+    figure, axes = shapes_figure(
+        rows,
+        [label(spec.target) for spec in specs],
+        cameras=[portrait_camera(spec.target) for spec in specs],
+        curves=min(len(specs), 3),
+    )
+    for axis, best in zip(axes, chosen, strict=False):
+        loss_curves(axis, best, "seconds")
+    setup.write(figure, lines)
+
+
+def _best(descents: list[Descent], target, steps: int) -> Descent:
+    return min(descents, key=lambda descent: measures(descent, target, steps)["chamfer / noise"])
+
+
+def _shapes(setup: Setup) -> tuple[str, ...]:
+    return SHAPES["paper" if setup.paper else "small"]
+
+
+TARGET = "bunny"
+
+if __name__ == "__main__":
+    sys.exit(main(experiment, __doc__, SCALES, target=TARGET))

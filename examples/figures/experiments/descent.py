@@ -1,0 +1,164 @@
+"""The paper's pipeline: what is optimised, by what, and the descent itself.
+
+Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021. A global translation is
+optimised beside u (or x); all views are seen at every step. After each remeshing the parameter is made anew from the positions,
+the optimiser starts again, and its step is 0.8 of what it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from pytorch3d.structures import Meshes
+from torch import Tensor, nn
+
+from experiments.scene import SceneSpec, scene
+from pt3d_largesteps import LargeSteps, UniformAdam, combinatorial_laplacian, remesh
+
+REMESHED_STEP = 0.8
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "gradient descent": torch.optim.SGD,
+    "momentum": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9),
+    "Nesterov": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True),
+    "RMSprop": torch.optim.RMSprop,
+    "Adam": torch.optim.Adam,
+    "UniformAdam": UniformAdam,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One line of an experiment.
+
+    Attributes:
+        label: in pictures and tables.
+        steps: of the optimiser.
+        lr: its step size; with ``alpha`` in the units of u = ((1 - alpha) I + alpha L) x.
+        lambda_, alpha: of the parameterisation; with neither the vertices themselves are optimised.
+        optimizer: a name of ``OPTIMIZERS``; UniformAdam on u and Adam on x unless given.
+        regularizer: "laplacian", mean(x . L x), or "bilaplacian", mean((L x)^2).
+        weight: of the regulariser.
+        remesh_at: steps before which the triangles are made anew, with half the mean edge length.
+        translation: whether a global translation is optimised too.
+    """
+
+    label: str
+    steps: int
+    lr: float
+    lambda_: float | None = None
+    alpha: float | None = None
+    optimizer: str | None = None
+    regularizer: str = "bilaplacian"
+    weight: float = 0.0
+    remesh_at: tuple[int, ...] = ()
+    translation: bool = True
+
+    @property
+    def large_steps(self) -> bool:
+        return self.lambda_ is not None or self.alpha is not None
+
+    @property
+    def optimizer_name(self) -> str:
+        return self.optimizer or ("UniformAdam" if self.large_steps else "Adam")
+
+
+@dataclass
+class Descent:
+    """What a run leaves.
+
+    Attributes:
+        recipe: that it followed.
+        losses: of the images, before each step and after the last one.
+        seconds: since the beginning, at the same moments; without what is done for the record.
+        shapes: ``Meshes`` on the CPU, by the number of steps done.
+        failed: why it ended early, if it did.
+    """
+
+    recipe: Recipe
+    losses: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    shapes: dict[int, Meshes] = field(default_factory=dict)
+    failed: str | None = None
+
+    @property
+    def result(self) -> Meshes:
+        return self.shapes[max(self.shapes)]
+
+    def step_at(self, seconds: float) -> int:
+        """The last recorded step that was done by then."""
+        return max(step for step in self.shapes if step == 0 or self.seconds[step] <= seconds)
+
+
+class _Positions(nn.Module):
+    """The vertices themselves as the parameter, as :class:`LargeSteps` has u."""
+
+    def __init__(self, meshes: Meshes) -> None:
+        super().__init__()
+        self._meshes = meshes
+        self.verts = nn.Parameter(meshes.verts_packed().clone())
+
+    def forward(self) -> Meshes:
+        return self._meshes.update_padded(self.verts[None])
+
+
+def descend(
+    spec: SceneSpec,
+    recipe: Recipe,
+    start: Meshes,
+    record_at: Sequence[int] = (),
+    on_step: Callable[[int], None] = lambda step: None,
+) -> Descent:
+    """Follows a recipe; the shapes at the beginning, at ``record_at``, before each remeshing and at the end are kept."""
+    the_scene, descent = scene(spec), Descent(recipe)
+    start = start.to(spec.device)
+    translation = torch.zeros(3, device=spec.device, requires_grad=recipe.translation)
+    lr, steps_between = recipe.lr, 0.0
+    module, optimizer = _begin(start, recipe, translation, lr)
+    laplacian = combinatorial_laplacian(start) if recipe.weight else None
+    begin = time.perf_counter()
+    for step in range(recipe.steps + 1):
+        pause = time.perf_counter()
+        if step in record_at or step in recipe.remesh_at or step in (0, recipe.steps):
+            with torch.no_grad():
+                descent.shapes[step] = module().offset_verts(translation).detach().cpu()
+        on_step(step)
+        steps_between += time.perf_counter() - pause
+        if step in recipe.remesh_at:
+            lr *= REMESHED_STEP
+            with torch.no_grad():
+                remeshed = remesh(module().detach(), edge_scale=0.5).meshes
+            module, optimizer = _begin(remeshed, recipe, translation, lr)
+            laplacian = combinatorial_laplacian(remeshed) if recipe.weight else None
+        meshes = module()
+        image_loss = the_scene.loss(meshes.offset_verts(translation))
+        descent.losses.append(float(image_loss.detach()))
+        descent.seconds.append(time.perf_counter() - begin - steps_between)
+        if step == recipe.steps:
+            break
+        optimizer.zero_grad()
+        (image_loss + recipe.weight * _energy(recipe, laplacian, meshes)).backward()
+        try:
+            optimizer.step()
+        except ValueError as error:  # of a gradient that is not finite: steps too large for an optimiser are a result too
+            descent.failed = f"step {step}: {error}"
+            descent.shapes[step] = descent.shapes.get(step, meshes.detach().cpu())
+            break
+    return descent
+
+
+def _begin(meshes: Meshes, recipe: Recipe, translation: Tensor, lr: float) -> tuple[nn.Module, torch.optim.Optimizer]:
+    module = LargeSteps(meshes, recipe.lambda_, alpha=recipe.alpha) if recipe.large_steps else _Positions(meshes)
+    parameters = [*module.parameters(), *([translation] if recipe.translation else [])]
+    return module, OPTIMIZERS[recipe.optimizer_name](parameters, lr=lr)
+
+
+def _energy(recipe: Recipe, laplacian: Tensor | None, meshes: Meshes) -> Tensor | float:
+    if laplacian is None:
+        return 0.0
+    verts = meshes.verts_packed()
+    product = laplacian @ verts
+    return product.square().mean() if recipe.regularizer == "bilaplacian" else (verts * product).mean()

@@ -1,0 +1,43 @@
+"""Fig. 9: lambda from 0 to 999: too small and the mesh tangles, too large and detail comes late or not at all.
+
+    python examples/figures/influence_of_lambda.py
+
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). As there, the step size is the same for all in
+the form with alpha, lambda = alpha / (1 - alpha).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from experiments.descent import Recipe
+from experiments.measures import measures
+from experiments.panels import loss_curves, shapes_figure
+from experiments.scene import scene
+from experiments.setup import Scale, Setup, main
+from pt3d_largesteps import lambda_from_alpha
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99, 0.999)
+SCALES = {
+    "small": Scale(views=9, resolution=96, level=4, steps=500),
+    "paper": Scale(views=25, resolution=512, level=5, steps=4300),
+}
+
+
+def experiment(setup: Setup) -> None:
+    lr = 1e-3 if setup.paper else 3e-3
+    recipes = [
+        Recipe(f"lambda {float(lambda_from_alpha(alpha)):.3g}", setup.scale.steps, lr=lr, alpha=alpha) for alpha in ALPHAS
+    ]
+    descents = setup.descend(recipes)
+    target = scene(setup.spec).target
+    cells = [(f"$\\lambda = {descent.recipe.label.split()[1]}$", descent.result) for descent in descents] + [("target", target)]
+    figure, (axis,) = shapes_figure(
+        [cells, [("", shape) for _, shape in cells]], cameras=setup.cameras, wireframe=[False, True], curves=1
+    )
+    loss_curves(axis, descents)
+    setup.write(figure, [{"alpha": alpha, **measures(one, target)} for alpha, one in zip(ALPHAS, descents, strict=True)])
+
+
+if __name__ == "__main__":
+    sys.exit(main(experiment, __doc__, SCALES, target="suzanne"))

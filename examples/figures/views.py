@@ -1,0 +1,69 @@
+"""Fig. 8: the more views, the better: from 1 to 49, regularised and in large steps.
+
+    python examples/figures/views.py
+
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). As there, the number of images that are
+rendered is about the same in every run, so that fewer views get more steps.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from experiments.descent import Recipe
+from experiments.measures import measures
+from experiments.panels import shapes_figure
+from experiments.scene import scene
+from experiments.setup import DescentTask, Scale, Setup, main
+from experiments.targets import label
+
+VIEWS = (1, 2, 4, 9, 16, 25, 49)
+SCALES = {
+    "small": Scale(views=max(VIEWS), resolution=96, level=4, steps=100),
+    "paper": Scale(views=max(VIEWS), resolution=512, level=5, steps=510),
+}
+FEWER_AT_FEW = 10  # the paper's run with one view has so many times the steps of that with 49
+
+
+def experiment(setup: Setup) -> None:
+    most = setup.scale.views
+    numbers = [number for number in VIEWS if number < most] + [most]
+    methods = [
+        Recipe("large steps", 0, lr=1e-2, alpha=0.95),
+        Recipe("bi-Laplacian", 0, lr=1e-2, weight=2.1),
+    ]
+    tasks = [
+        DescentTask(replace(setup.spec, views=number), replace(method, steps=_steps(setup, number)), setup.sphere())
+        for method in methods
+        for number in numbers
+    ]
+    descents = setup.run(tasks)
+    target = scene(setup.spec).target
+    rows = []
+    for begin in range(0, len(tasks), len(numbers)):
+        found = zip(numbers, descents[begin : begin + len(numbers)], strict=True)
+        rows.append([(f"{number} view{'s' if number > 1 else ''}", descent.result) for number, descent in found])
+        rows[-1].append(("target", target))
+    lines = [{"views": task.spec.views, **measures(descent, target)} for task, descent in zip(tasks, descents, strict=True)]
+    figure, axes = shapes_figure(rows, [method.label for method in methods], cameras=setup.cameras, curves=2)
+    for axis, name in zip(axes, ("chamfer / noise", "normals"), strict=True):
+        for method in methods:
+            points = [(line["views"], line[name]) for line in lines if line["method"] == method.label]
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=method.label)
+        axis.set_xscale("log")
+        axis.set_xticks(numbers, [str(number) for number in numbers])
+        axis.minorticks_off()
+        axis.set_xlabel(f"views of {label(setup.target)}")
+        axis.set_ylabel(name)
+        axis.legend(fontsize=7, frameon=False)
+    axes[0].set_yscale("log")
+    setup.write(figure, lines)
+
+
+def _steps(setup: Setup, views: int) -> int:
+    return round(setup.scale.steps * min(max(VIEWS) / views, FEWER_AT_FEW))
+
+
+if __name__ == "__main__":
+    sys.exit(main(experiment, __doc__, SCALES, target="bunny"))
