@@ -1,9 +1,11 @@
 # Each target does the whole set-up by itself, once: the environment .venv with torch, PyTorch3D and this package.
 #
-#   make demo    reconstructs a shape from pictures of it, into out/demo
-#   make test    runs the tests
+#   make demo       reconstructs a shape from pictures of it, into out/demo
+#   make test       runs the tests
+#   make figures    runs the paper's experiments, each in its small configuration, into out/figures
 #
 # With an environment of your own: make demo VENV=path/to/it
+# With the paper's shapes, from a folder of OBJ files, where there is one: make figures MESHES=path/to/it
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,10 +19,17 @@ PYTORCH3D := easypytorch3d==0.7.9.post1
 BUILD := 'setuptools>=77,<82' ninja
 SOURCES := $(wildcard csrc/core/* csrc/cpu/* csrc/cuda/* csrc/bindings/*)
 
-.PHONY: demo test test-all lint format setup clean
+FIGURES := $(wildcard examples/figures/*.py)
+
+.PHONY: demo figures test test-all lint format setup clean
 
 demo: setup
 	$(BIN)/python examples/reconstruct.py --out out/demo
+
+figures: setup
+	set -e; for script in $(FIGURES); do \
+	  $(if $(MESHES),PT3D_LARGESTEPS_MESHES="$(abspath $(MESHES))" )$(BIN)/python $$script --out out/figures; \
+	done
 
 test: setup
 	$(BIN)/python -m pytest

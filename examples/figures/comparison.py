@@ -19,6 +19,7 @@ from experiments.scene import scene
 from experiments.setup import DescentTask, Scale, Setup, main
 from experiments.targets import label, portrait_camera
 
+TARGET = "bunny"
 SCALES = {
     "small": Scale(views=9, resolution=96, level=4, steps=250),
     "paper": Scale(views=25, resolution=512, level=5, steps=1000),
@@ -32,7 +33,7 @@ LONGEST = 1.5  # steps of the regularised runs beside those of large steps, so t
 def experiment(setup: Setup) -> None:
     steps = setup.scale.steps
     moments = range(0, round(LONGEST * steps) + 1, max(steps // 25, 1))
-    recipes = [Recipe("large steps", steps, lr=1e-2, alpha=0.95)]
+    recipes = [Recipe("large steps", steps, lr=1e-2 if setup.paper else 5e-3, alpha=setup.alpha(0.95))]
     recipes += [
         Recipe(f"{NAMES[kind]} {weight:g}", round(LONGEST * steps), lr=1e-2, regularizer=kind, weight=weight)
         for kind, weights in WEIGHTS.items()
@@ -80,8 +81,6 @@ def _best(descents: list[Descent], target, steps: int) -> Descent:
 def _shapes(setup: Setup) -> tuple[str, ...]:
     return SHAPES["paper" if setup.paper else "small"]
 
-
-TARGET = "bunny"
 
 if __name__ == "__main__":
     sys.exit(main(experiment, __doc__, SCALES, target=TARGET))

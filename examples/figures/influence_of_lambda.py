@@ -18,16 +18,16 @@ from experiments.setup import Scale, Setup, main
 from pt3d_largesteps import lambda_from_alpha
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99, 0.999)
+TARGET = "suzanne"
 SCALES = {
-    "small": Scale(views=9, resolution=96, level=4, steps=500),
+    "small": Scale(views=9, resolution=96, level=4, steps=700),
     "paper": Scale(views=25, resolution=512, level=5, steps=4300),
 }
 
 
 def experiment(setup: Setup) -> None:
-    lr = 1e-3 if setup.paper else 3e-3
     recipes = [
-        Recipe(f"lambda {float(lambda_from_alpha(alpha)):.3g}", setup.scale.steps, lr=lr, alpha=alpha) for alpha in ALPHAS
+        Recipe(f"lambda {float(lambda_from_alpha(alpha)):.3g}", setup.scale.steps, lr=1e-3, alpha=alpha) for alpha in ALPHAS
     ]
     descents = setup.descend(recipes)
     target = scene(setup.spec).target
@@ -40,4 +40,4 @@ def experiment(setup: Setup) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(experiment, __doc__, SCALES, target="suzanne"))
+    sys.exit(main(experiment, __doc__, SCALES, target=TARGET))

@@ -19,8 +19,9 @@ from experiments.scene import scene
 from experiments.setup import Scale, Setup, main
 from reconstruction.optimization import START_RADIUS
 
+TARGET = "armadillo"
 SCALES = {
-    "small": Scale(views=16, resolution=96, level=0, steps=700),
+    "small": Scale(views=16, resolution=96, level=0, steps=900),
     "paper": Scale(views=25, resolution=512, level=0, steps=16000),
 }
 # As parts of all steps
@@ -52,4 +53,4 @@ def experiment(setup: Setup) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(experiment, __doc__, SCALES, target="armadillo"))
+    sys.exit(main(experiment, __doc__, SCALES, target=TARGET))

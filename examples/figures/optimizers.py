@@ -18,35 +18,37 @@ from experiments.panels import loss_curves, shapes_figure
 from experiments.scene import scene
 from experiments.setup import Scale, Setup, main
 
-ALPHA = 0.95
+TARGET = "suzanne"
 SCALES = {
     "small": Scale(views=9, resolution=64, level=4, steps=150),
     "paper": Scale(views=25, resolution=512, level=5, steps=1000),
 }
-# Gradients of a mean over the pixels are small: those that do not scale them need large steps.
+# Gradients of a mean over the pixels are small: those that do not scale them need large steps. The gradient in u is smooth, and
+# so is what a step in u does to x: both together let smooth changes be some thirty times as large.
+LARGE = (3.0, 10.0, 30.0, 100.0)
 STEP_SIZES = {
-    "gradient descent": (30.0, 100.0, 300.0, 1000.0),
-    "momentum": (3.0, 10.0, 30.0, 100.0),
-    "Nesterov": (3.0, 10.0, 30.0, 100.0),
-    "RMSprop": (3e-4, 1e-3, 3e-3),
-    "Adam": (1e-3, 3e-3, 1e-2),
-    "UniformAdam": (3e-3, 1e-2, 3e-2),
+    "gradient descent": {"x": LARGE, "u": tuple(size / 30 for size in LARGE)},
+    "momentum": {"x": tuple(size / 10 for size in LARGE), "u": tuple(size / 300 for size in LARGE)},
+    "Nesterov": {"x": tuple(size / 10 for size in LARGE), "u": tuple(size / 300 for size in LARGE)},
+    "RMSprop": {"x": (3e-4, 1e-3, 3e-3), "u": (3e-4, 1e-3, 3e-3)},
+    "Adam": {"x": (1e-3, 3e-3, 1e-2), "u": (1e-3, 3e-3, 1e-2)},
+    "UniformAdam": {"x": (3e-3, 1e-2, 3e-2), "u": (3e-3, 1e-2, 3e-2)},
 }
 
 
 def experiment(setup: Setup) -> None:
-    parameters = {"x": None, "u": ALPHA}
+    parameters = {"x": None, "u": setup.alpha(0.95)}
     recipes = [
-        Recipe(f"{optimizer} on {parameter}", setup.scale.steps, lr, alpha=alpha, optimizer=optimizer)
+        Recipe(f"{optimizer} on {parameter}", setup.scale.steps, lr, alpha=alpha, optimizer=optimizer, translation=False)
         for parameter, alpha in parameters.items()
         for optimizer in OPTIMIZERS
-        for lr in STEP_SIZES[optimizer]
+        for lr in STEP_SIZES[optimizer][parameter]
     ]
     descents = setup.descend(recipes)
     target = scene(setup.spec).target
     best = {parameter: [_best(descents, f"{name} on {parameter}") for name in OPTIMIZERS] for parameter in parameters}
     rows = [
-        [(f"{descent.recipe.optimizer_name}\nstep {descent.recipe.lr:g}", descent.result) for descent in row]
+        [(f"{descent.recipe.optimizer_name}\nstep {descent.recipe.lr:.2g}", descent.result) for descent in row]
         + [("target", target)]
         for row in best.values()
     ]
@@ -66,4 +68,4 @@ def _best(descents: list[Descent], label: str) -> Descent:
 
 
 if __name__ == "__main__":
-    sys.exit(main(experiment, __doc__, SCALES, target="suzanne"))
+    sys.exit(main(experiment, __doc__, SCALES, target=TARGET))

@@ -18,8 +18,10 @@ from experiments.scene import scene
 from experiments.setup import Scale, Setup, main
 from reconstruction.views import turntable_cameras
 
+TARGET = "sphere"
+SCENE = {"silhouettes": True, "loss": "l2"}
 SCALES = {
-    "small": Scale(views=1, resolution=96, level=4, steps=5000),
+    "small": Scale(views=1, resolution=96, level=4, steps=4000),
     "paper": Scale(views=1, resolution=512, level=5, steps=25000),
 }
 MOMENTS = (0.02, 0.1, 0.3, 0.6, 1.0)  # parts of all steps, as in the paper
@@ -46,4 +48,4 @@ def experiment(setup: Setup) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(experiment, __doc__, SCALES, target="sphere", silhouettes=True, loss="l2"))
+    sys.exit(main(experiment, __doc__, SCALES, target=TARGET, **SCENE))

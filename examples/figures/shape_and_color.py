@@ -29,6 +29,7 @@ from pt3d_largesteps.metrics import peak_signal_to_noise_ratio
 from reconstruction.measures import HELD_OUT_TURN, HELD_OUT_VIEWS
 from reconstruction.views import fibonacci_cameras
 
+TARGET = "bunny"
 SCALES = {
     "small": Scale(views=16, resolution=96, level=5, steps=250),
     "paper": Scale(views=25, resolution=512, level=6, steps=1500),
@@ -92,8 +93,8 @@ class ColorTask:
 def experiment(setup: Setup) -> None:
     steps, spec, start = setup.scale.steps, replace(setup.spec, painted=True), setup.sphere()
     tasks = [
-        ColorTask(spec, Recipe("large steps; colours by Adam", steps, 5e-3, alpha=0.95), start, 0.02, None),
-        ColorTask(spec, Recipe("large steps for both", steps, 5e-3, alpha=0.95), start, 0.02, 1.0),
+        ColorTask(spec, Recipe("large steps; colours by Adam", steps, 5e-3, alpha=setup.alpha(0.95)), start, 0.02, None),
+        ColorTask(spec, Recipe("large steps for both", steps, 5e-3, alpha=setup.alpha(0.95)), start, 0.02, 1.0),
         ColorTask(spec, Recipe("Adam for both", max(steps // 5, 1), 3e-3), start, 0.02, None),
     ]
     descents = setup.run(tasks)
@@ -123,4 +124,4 @@ def _line(descent: Descent, the_scene: Scene) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(experiment, __doc__, SCALES, target="bunny"))
+    sys.exit(main(experiment, __doc__, SCALES, target=TARGET))

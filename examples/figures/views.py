@@ -19,6 +19,7 @@ from experiments.setup import DescentTask, Scale, Setup, main
 from experiments.targets import label
 
 VIEWS = (1, 2, 4, 9, 16, 25, 49)
+TARGET = "bunny"
 SCALES = {
     "small": Scale(views=max(VIEWS), resolution=96, level=4, steps=100),
     "paper": Scale(views=max(VIEWS), resolution=512, level=5, steps=510),
@@ -30,7 +31,7 @@ def experiment(setup: Setup) -> None:
     most = setup.scale.views
     numbers = [number for number in VIEWS if number < most] + [most]
     methods = [
-        Recipe("large steps", 0, lr=1e-2, alpha=0.95),
+        Recipe("large steps", 0, lr=1e-2 if setup.paper else 5e-3, alpha=setup.alpha(0.95)),
         Recipe("bi-Laplacian", 0, lr=1e-2, weight=2.1),
     ]
     tasks = [
@@ -66,4 +67,4 @@ def _steps(setup: Setup, views: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(experiment, __doc__, SCALES, target="bunny"))
+    sys.exit(main(experiment, __doc__, SCALES, target=TARGET))

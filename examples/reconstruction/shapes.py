@@ -99,7 +99,7 @@ def _animal_distance(points: Tensor) -> Tensor:
 def _hand_distance(points: Tensor) -> Tensor:
     palm = (points - torch.tensor([0.0, -0.35, 0.0])) * torch.tensor([1.0, 0.85, 2.2])
     distance = (palm.norm(dim=-1) - 0.38) / 1.5  # a lower bound of the distance
-    wrist = capsule(points, torch.tensor([0.0, -0.5, 0.0]), torch.tensor([0.02, -0.95, 0.0]), 0.17, 0.16)
+    wrist = capsule(points, torch.tensor([0.0, -0.5, 0.0]), torch.tensor([0.02, -0.85, 0.0]), 0.17, 0.16)
     distance = smooth_union(distance, wrist, 0.15)
     for across, length, depth in ((-0.28, 0.52, 0.06), (-0.1, 0.68, 0.1), (0.09, 0.72, 0.08), (0.27, 0.58, 0.0)):
         knuckle = torch.tensor([0.9 * across, -0.08, 0.0])

@@ -133,19 +133,18 @@ def descend(
                 remeshed = remesh(module().detach(), edge_scale=0.5).meshes
             module, optimizer = _begin(remeshed, recipe, translation, lr)
             laplacian = combinatorial_laplacian(remeshed) if recipe.weight else None
-        meshes = module()
-        image_loss = the_scene.loss(meshes.offset_verts(translation))
-        descent.losses.append(float(image_loss.detach()))
-        descent.seconds.append(time.perf_counter() - begin - steps_between)
-        if step == recipe.steps:
-            break
-        optimizer.zero_grad()
-        (image_loss + recipe.weight * _energy(recipe, laplacian, meshes)).backward()
         try:
+            meshes = module()
+            image_loss = the_scene.loss(meshes.offset_verts(translation))
+            descent.losses.append(float(image_loss.detach()))
+            descent.seconds.append(time.perf_counter() - begin - steps_between)
+            if step == recipe.steps:
+                break
+            optimizer.zero_grad()
+            (image_loss + recipe.weight * _energy(recipe, laplacian, meshes)).backward()
             optimizer.step()
-        except ValueError as error:  # of a gradient that is not finite: steps too large for an optimiser are a result too
+        except ValueError as error:  # of what is not finite: steps too large for an optimiser are a result too
             descent.failed = f"step {step}: {error}"
-            descent.shapes[step] = descent.shapes.get(step, meshes.detach().cpu())
             break
     return descent
 

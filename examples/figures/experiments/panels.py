@@ -67,5 +67,5 @@ def loss_curves(axis: Axes, descents: Sequence[Descent], against: str = "step", 
         axis.semilogy(numbers, descent.losses, linewidth=1.0, label=descent.recipe.label)
     axis.set_xlabel({"step": "step", "seconds": "seconds"}[against])
     axis.set_ylabel(ylabel)
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=7, frameon=False, loc="upper right")
     axis.spines[["top", "right"]].set_visible(False)

@@ -22,10 +22,12 @@ from tqdm import tqdm
 from command_line import device, positive_int, refuse
 from experiments.descent import Descent, Recipe, descend
 from experiments.output import write
-from experiments.scene import RENDERERS, SceneSpec
+from experiments.scene import RENDERERS, SceneSpec, make_renderer
 from experiments.targets import label, load, portrait_camera
 from reconstruction.loading import TargetError
 from reconstruction.optimization import START_RADIUS
+
+PAPER_LEVEL = 5  # of the spheres of 10,242 vertices that most of the paper's experiments start from
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,32 @@ class Setup:
         """That the figures look through."""
         return [portrait_camera(self.target)]
 
+    def alpha(self, alpha: float) -> float:
+        """The alpha that reaches as far on this experiment's sphere as the paper's on spheres of 10,000 vertices.
+
+        I + lambda L smooths over about sqrt(lambda) edges, so that lambda goes with the number of vertices.
+        """
+        lambda_ = alpha / (1 - alpha) * 4.0 ** (self.scale.level - PAPER_LEVEL)
+        return lambda_ / (1 + lambda_)
+
     def descend(self, recipes: Sequence[Recipe], record_at: Sequence[int] = (), start: Meshes | None = None) -> list[Descent]:
         """A descent for each recipe, in this scene."""
         start = self.sphere() if start is None else start
         return self.run([DescentTask(self.spec, recipe, start, tuple(record_at)) for recipe in recipes])
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
-        """On a CPU several at a time, each in a process with one thread; on CUDA one after the other."""
+        """On a CPU several at a time, each in a process with one thread; on CUDA, or with one job, one after the other here."""
+        descents = self._run(tasks)
+        for descent in descents:
+            if descent.failed:
+                print(f"{descent.recipe.label}, lr {descent.recipe.lr:g}: ended early, at {descent.failed}")
+        return descents
+
+    def _run(self, tasks: Sequence[Task]) -> list[Any]:
         total = sum(task.steps for task in tasks)
         every = 0.1 if sys.stderr.isatty() else 10.0
         with tqdm(total=total, unit="step", mininterval=every, desc=self.name) as progress:
-            if torch.device(self.spec.device).type == "cuda":
+            if self.jobs == 1 or torch.device(self.spec.device).type == "cuda":
                 return [task(lambda _: progress.update()) for task in tasks]
             # Started anew, not forked: a fork of a process whose threads have worked may hang.
             context = multiprocessing.get_context("spawn")
@@ -170,10 +187,14 @@ def main(
     spec = SceneSpec(options.target, scale.views, scale.resolution, silhouettes, loss, options.renderer, options.device)
     name = Path(experiment.__code__.co_filename).stem
     try:
+        make_renderer(spec)
+    except (ImportError, RuntimeError) as error:  # no nvdiffrast, or no device for it
+        return refuse(str(error))
+    try:
         load(options.target)
         print(f"{name}: {label(options.target)}, {scale}, {options.renderer} on {options.device}")
         experiment(Setup(name, scale, options.scale == "paper", options.target, spec, options.out, options.jobs))
-    except (TargetError, ImportError) as error:
+    except TargetError as error:
         return refuse(str(error))
     except OSError as error:
         return refuse(f"cannot read or write {error.filename} ({error.strerror})")

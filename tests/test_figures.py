@@ -1,0 +1,268 @@
+"""The paper's experiments: each script in a tiny configuration, and what they share."""
+
+import csv
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import pytest
+import torch
+from pytorch3d.io import save_obj
+from pytorch3d.utils import ico_sphere
+
+import comparison
+import experiments.descent
+import experiments.targets
+import influence_of_lambda
+import multiscale
+import optimizers
+import regularization
+import remeshing
+import shape_and_color
+import solver_cost
+import teaser
+import views
+from experiments.descent import OPTIMIZERS, Recipe, descend
+from experiments.measures import measures
+from experiments.output import table
+from experiments.scene import SceneSpec, scene
+from experiments.setup import Scale, Setup
+from experiments.setup import main as run_main
+from pt3d_largesteps import combinatorial_laplacian
+from reconstruction.loading import TargetError
+
+TINY = ["--views", "2", "--resolution", "16", "--level", "1", "--steps", "4", "--jobs", "1"]
+FAST = (teaser, regularization)
+FOLDER = Path(teaser.__file__).parent
+SPEC = SceneSpec("star", views=3, resolution=32)
+
+
+@pytest.fixture(autouse=True)
+def _without_files(monkeypatch):
+    """Shapes made in code, whatever the machine has."""
+    monkeypatch.delenv(experiments.targets.MESHES, raising=False)
+    experiments.targets.load.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory) -> list[str]:
+    """A small shape as a file, as arguments."""
+    path = tmp_path_factory.mktemp("target") / "egg.obj"
+    sphere = ico_sphere(2)
+    save_obj(path, sphere.verts_packed() * torch.tensor([0.6, 1.0, 0.7]), sphere.faces_packed())
+    return ["--target", str(path)]
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(script, tmp_path, *arguments: str) -> list[dict[str, str]]:
+    """Runs ``main`` of a script; returns the lines of its table after a look at its pictures."""
+    name = Path(script.__file__).stem
+    options = {"target": script.TARGET, **getattr(script, "SCENE", {})}
+    status = run_main(script.experiment, script.__doc__, script.SCALES, [*arguments, "--out", str(tmp_path)], **options)
+    assert status == 0
+    assert iio.imread(tmp_path / f"{name}.png").std() > 5  # not blank
+    assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    return lines_of(tmp_path / f"{name}.csv")
+
+
+SCRIPTS = [teaser, multiscale, remeshing, regularization, comparison, views, influence_of_lambda, optimizers, shape_and_color]
+
+
+def test_every_script_is_here():
+    assert {path.stem for path in FOLDER.glob("*.py")} == {Path(script.__file__).stem for script in [*SCRIPTS, solver_cost]}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(script, marks=() if script in FAST else pytest.mark.slow) for script in SCRIPTS],
+    ids=lambda script: script.__name__,
+)
+def test_a_tiny_run_writes_pictures_and_a_table(script, tmp_path, target, capsys):
+    lines = run(script, tmp_path, *TINY, *target)
+    assert len(lines) >= 3
+    for line in lines:
+        assert 0 < float(line["image loss"]) < 1
+        assert all(math.isfinite(float(line[name])) for name in ("chamfer / noise", "Hausdorff to target", "normals"))
+        assert f" {line['method']} |" in capsys.readouterr().out or line is not lines[0]
+
+
+class TestExperiments:
+    @pytest.mark.slow
+    def test_lambda_runs_from_0_to_999(self, tmp_path, target):
+        lines = run(influence_of_lambda, tmp_path, *TINY, *target)
+        assert lines[0]["method"] == "lambda 0"
+        assert lines[-1]["method"] == "lambda 999"
+
+    @pytest.mark.slow
+    def test_remeshing_changes_the_vertices_where_it_is_asked_for(self, tmp_path, target):
+        lines = run(remeshing, tmp_path, *TINY[:-6], "--level", "2", "--steps", "4", "--jobs", "1", *target)
+        vertices = {line["method"].split(", ")[1]: int(line["vertices"]) for line in lines if "large" in line["method"]}
+        assert vertices["not remeshed"] == 162
+        assert vertices["at the start"] > 400
+        assert vertices["in the middle"] > 400
+
+    def test_fewer_views_get_more_steps(self):
+        setup = Setup("", Scale(49, 1, 1, 100), False, "star", SPEC, Path(), 1)
+        assert [views._steps(setup, number) for number in (49, 25, 7, 1)] == [100, 196, 700, 1000]
+
+    @pytest.mark.slow
+    def test_the_optimizers_are_six_on_x_and_six_on_u(self, tmp_path, target):
+        lines = run(optimizers, tmp_path, *TINY, *target)
+        assert {line["method"] for line in lines} == {f"{name} on {what}" for name in OPTIMIZERS for what in "xu"}
+        assert len(OPTIMIZERS) == 6
+
+    @pytest.mark.slow
+    def test_colors_are_found(self, tmp_path, target):
+        small = [*target, "--views", "4", "--resolution", "32", "--level", "3", "--jobs", "1"]
+        before = run(shape_and_color, tmp_path, *small, "--steps", "1")
+        after = run(shape_and_color, tmp_path, *small, "--steps", "60")
+        for index in range(2):
+            gain = float(after[index]["PSNR, held-out views"]) - float(before[index]["PSNR, held-out views"])
+            assert gain > 3, after[index]["method"]
+
+    def test_solver_cost(self, tmp_path, capsys):
+        assert solver_cost.main(["--level", "3", "--iterations", "2", "--out", str(tmp_path)]) == 0
+        lines = lines_of(tmp_path / "solver_cost.csv")
+        assert {line["solver"] for line in lines} >= {"Cholesky, ours", "conjugate gradients"}
+        assert all(float(line["median"]) > 0 for line in lines)
+        assert iio.imread(tmp_path / "solver_cost.png").std() > 5
+
+    def test_solvers_of_the_cost_agree(self):
+        fits = [solver_cost.Fit(solver, 2, 19.0, "cpu") for solver in ("cholesky", "conjugate_gradient")]
+        for fit in fits:
+            for _ in range(5):
+                assert fit.iterate() > 0
+        positions = [fit.steps.verts_packed().detach() for fit in fits]
+        assert torch.allclose(*positions, atol=1e-4)
+
+
+class TestDescent:
+    def test_all_recipes_begin_with_the_same_loss_and_end_with_a_lower_one(self):
+        start = ico_sphere(2).scale_verts(0.6)
+        recipes = [
+            Recipe("u", 40, 0.05, lambda_=5.0, translation=False),
+            Recipe("alpha", 40, 0.05 / 6, alpha=5 / 6, translation=False),
+            Recipe("x", 40, 1e-2, weight=0.1),
+            Recipe("Laplacian", 40, 1e-2, weight=0.1, regularizer="laplacian"),
+        ]
+        descents = [descend(SPEC, recipe, start) for recipe in recipes]
+        for descent in descents:
+            assert descent.losses[0] == pytest.approx(descents[0].losses[0], rel=1e-4)
+            assert descent.losses[-1] < 0.4 * descent.losses[0]
+            assert len(descent.losses) == len(descent.seconds) == 41
+            assert all(a <= b for a, b in zip(descent.seconds, descent.seconds[1:], strict=False))
+            assert sorted(descent.shapes) == [0, 40]
+        # the step of the alpha form is that of the lambda form, times 1 - alpha
+        assert descents[1].losses == pytest.approx(descents[0].losses, rel=0.05)
+
+    def test_shapes_are_kept_where_they_are_asked_for(self):
+        descent = descend(SPEC, Recipe("u", 6, 0.05, lambda_=5.0, remesh_at=(4,)), ico_sphere(2), record_at=(1, 4))
+        assert sorted(descent.shapes) == [0, 1, 4, 6]
+        assert len(descent.shapes[4].verts_packed()) == 162 < len(descent.result.verts_packed())
+        assert descent.step_at(descent.seconds[4]) == 4
+        assert descent.step_at(0.0) == 0
+
+    def test_a_translation_moves_the_whole(self):
+        away = ico_sphere(2).scale_verts(0.6).offset_verts(torch.tensor([0.3, 0.0, 0.0]))
+        recipes = [Recipe("u", 1, 0.01, lambda_=19.0, translation=moves) for moves in (True, False)]
+        moved, unmoved = (descend(SPEC, recipe, away).result.verts_packed() for recipe in recipes)
+        # the first step of UniformAdam is as long as it is told to be, in the largest component
+        assert (moved - unmoved).std(dim=0).max() < 1e-6
+        assert (moved - unmoved).abs().max() == pytest.approx(0.01, rel=1e-3)
+        assert (moved - unmoved)[0, 0] < -0.003  # back to the middle
+
+    @pytest.mark.parametrize("kind", ["laplacian", "bilaplacian"])
+    def test_regularizers_are_the_papers(self, kind):
+        meshes = ico_sphere(1)
+        verts = torch.randn_like(meshes.verts_packed())
+        laplacian = combinatorial_laplacian(meshes)
+        moved = meshes.update_padded(verts[None])
+        energy = experiments.descent._energy(Recipe("", 1, 1.0, regularizer=kind), laplacian, moved)
+        product = laplacian.to_dense() @ verts
+        expected = (product**2).mean() if kind == "bilaplacian" else (verts * product).mean()
+        assert float(energy) == pytest.approx(float(expected), rel=1e-5)
+
+    def test_steps_that_are_too_large_end_a_run_with_what_there_is(self):
+        descent = descend(SPEC, Recipe("u", 30, 1e38, alpha=0.9), ico_sphere(1))
+        assert descent.failed is not None
+        assert len(descent.losses) <= 30
+
+    def test_the_measures_of_the_target_itself(self):
+        descent = descend(SPEC, Recipe("x", 0, 1e-3), scene(SPEC).target)
+        found = measures(descent, scene(SPEC).target)
+        assert found["image loss"] == 0
+        assert found["Hausdorff to target"] < 1e-6
+        assert found["chamfer / noise"] == pytest.approx(1.0)
+
+
+class TestSetup:
+    def test_alpha_reaches_equally_far_on_every_sphere(self):
+        lambdas = []
+        for level in (4, 5):
+            setup = Setup("", Scale(1, 1, level, 1), False, "star", SPEC, Path(), 1)
+            alpha = setup.alpha(0.95)
+            lambdas.append(alpha / (1 - alpha))
+        assert lambdas == pytest.approx([19 / 4, 19])
+
+    def test_two_processes_give_what_one_gives(self):
+        recipes = [Recipe("u", 3, 0.05, lambda_=5.0), Recipe("x", 3, 1e-2)]
+        found = [Setup("", Scale(3, 32, 1, 3), False, "star", SPEC, Path(), jobs).descend(recipes) for jobs in (1, 2)]
+        for alone, apart in zip(*found, strict=True):
+            assert apart.losses == pytest.approx(alone.losses, rel=1e-4)
+
+    def test_table(self):
+        assert table([{"a": 1, "b": 0.123456}]) == "| a | b |\n|---|---|\n| 1 | 0.1235 |"
+
+
+class TestTargets:
+    def test_a_file_is_taken_where_there_is_one(self, tmp_path, monkeypatch):
+        assert experiments.targets.label("bunny") == "star"
+        (tmp_path / "bunny.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+        monkeypatch.setenv(experiments.targets.MESHES, str(tmp_path))
+        assert experiments.targets.label("bunny") == "bunny"
+        assert len(experiments.targets.load("bunny").verts_packed()) == 3
+
+    def test_no_such_shape(self):
+        with pytest.raises(TargetError, match=r"target: expected a mesh file or one of .*'bunny'.*, got rabbit"):
+            experiments.targets.load("rabbit")
+
+    @pytest.mark.parametrize("name", ["star", "hand", "sphere"])
+    def test_shapes_made_in_code_are_spheres_in_the_unit_ball(self, name):
+        meshes = experiments.targets.load(name)
+        vertices, edges, faces = len(meshes.verts_packed()), len(meshes.edges_packed()), len(meshes.faces_packed())
+        assert vertices - edges + faces == 2
+        assert 2 * edges == 3 * faces
+        assert 0.85 < float(meshes.verts_packed().norm(dim=1).max()) <= 1.0001
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--target", "rabbit"], "target: expected a mesh file or one of"),
+            (["--target", "rabbit.obj"], "which does not exist"),
+        ],
+    )
+    def test_what_is_refused(self, tmp_path, capsys, arguments, message):
+        options = {"target": teaser.TARGET}
+        status = run_main(teaser.experiment, teaser.__doc__, teaser.SCALES, [*arguments, "--out", str(tmp_path)], **options)
+        assert status == 2
+        assert message in capsys.readouterr().err
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+    def test_nvdiffrast_without_cuda(self, tmp_path, capsys):
+        arguments = [*TINY, "--renderer", "nvdiffrast", "--out", str(tmp_path)]
+        assert run_main(teaser.experiment, teaser.__doc__, teaser.SCALES, arguments, target=teaser.TARGET) == 2
+        assert "renders on CUDA alone" in capsys.readouterr().err
+
+    def test_as_a_user_runs_it(self, tmp_path):
+        command = [sys.executable, str(FOLDER / "multiscale.py"), *TINY[:4], "--steps", "3", "--jobs", "1", "--out", "here"]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert result.returncode == 0, result.stderr
+        assert "written to here: multiscale.png, multiscale.pdf, multiscale.csv" in result.stdout
