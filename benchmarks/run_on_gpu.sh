@@ -4,6 +4,7 @@
 #     bash benchmarks/run_on_gpu.sh                      # everything
 #     bash benchmarks/run_on_gpu.sh build check solve    # some stages: build tests check memcheck racecheck solve factorize
 #                                                        # batch million renderers
+#     bash benchmarks/run_on_gpu.sh teaser               # the paper's first figure at its own scale; not part of everything
 #     SECONDS_IN_ALL=1200 OUT=somewhere bash benchmarks/run_on_gpu.sh
 #
 # Needs torch for CUDA, PyTorch3D and nvcc; nothing is fetched from a network. Packages may lie in a folder on PYTHONPATH, or
@@ -22,6 +23,7 @@ export PYTHON=${PYTHON:-python3} PYTHONUNBUFFERED=1
 all_stages=(build tests check memcheck racecheck solve factorize batch million renderers)
 stages=("$@")
 ((${#stages[@]})) || stages=("${all_stages[@]}")
+all_stages+=(teaser)
 for stage in "${stages[@]}"; do
   if [[ " ${all_stages[*]} " != *" $stage "* ]]; then
     echo "no stage is called $stage: there are ${all_stages[*]}" >&2
@@ -100,13 +102,21 @@ renderers_stage() {
   fi
   "$PYTHON" benchmarks/bm_renderers.py --levels 3 4 5 --seconds 0.3
 }
+# The paper's first figure at its own scale, by nvdiffrast where it is there.
+teaser_stage() {
+  local renderer=pytorch3d
+  ! "$PYTHON" -c 'import nvdiffrast.torch' || renderer=nvdiffrast
+  "$PYTHON" examples/figures/teaser.py --scale paper --device cuda --renderer "$renderer" --out out/gpu/figures
+}
 
 declare -A limits=(
   [build]=200 [tests]=120 [check]=40 [memcheck]=70 [racecheck]=70 [solve]=120 [factorize]=60 [batch]=40 [million]=60 [renderers]=60
+  [teaser]=400
 )
 declare -A logs=(
   [build]=build [tests]=tests [check]=tests [memcheck]=sanitizer [racecheck]=sanitizer
   [solve]=benchmarks [factorize]=benchmarks [batch]=benchmarks [million]=benchmarks [renderers]=benchmarks
+  [teaser]=benchmarks
 )
 
 rows=() failed=()
@@ -156,7 +166,7 @@ write_summary() {
 
 export spheres
 export -f build_stage tests_stage check_stage sanitizer sanitizer_path memcheck_stage racecheck_stage
-export -f solve_stage factorize_stage batch_stage million_stage renderers_stage
+export -f solve_stage factorize_stage batch_stage million_stage renderers_stage teaser_stage
 started=$(mktemp) # what is newer than this file was written by this call
 for stage in "${stages[@]}"; do
   run_stage "$stage"

@@ -25,11 +25,11 @@ SCALES = {
 
 
 def experiment(setup: Setup) -> None:
-    steps, lr = setup.scale.steps, 1e-2 if setup.paper else 5e-3
+    steps = setup.scale.steps
     methods = [
         # The paper's weight is 0.16; the energy is not the same on meshes of other sizes.
         Recipe("bi-Laplacian", round(1.15 * steps), lr=1e-2, weight=0.16 if setup.paper else 1.0),
-        Recipe("large steps", round(1.1 * steps), lr=lr, alpha=setup.alpha(0.95)),
+        Recipe("large steps", round(1.1 * steps), lr=1e-2, alpha=setup.alpha(0.95)),
     ]
     remeshings = {"not remeshed": (None, 1.0), "at the start": (0.0, 0.92), "in the middle": (0.46, 1.0)}
     recipes = []

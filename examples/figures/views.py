@@ -31,7 +31,7 @@ def experiment(setup: Setup) -> None:
     most = setup.scale.views
     numbers = [number for number in VIEWS if number < most] + [most]
     methods = [
-        Recipe("large steps", 0, lr=1e-2 if setup.paper else 5e-3, alpha=setup.alpha(0.95)),
+        Recipe("large steps", 0, lr=1e-2, alpha=setup.alpha(0.95)),
         Recipe("bi-Laplacian", 0, lr=1e-2, weight=2.1),
     ]
     tasks = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 from typing import Any
 
 from pytorch3d.structures import Meshes
@@ -11,11 +13,18 @@ from pt3d_largesteps.metrics import flipped_faces, hausdorff_distance, self_inte
 
 
 def measures(descent: Descent, target: Meshes, step: int | None = None) -> dict[str, Any]:
-    """Of a recorded shape, the last one unless a step is given; distances in units of the target's bounding sphere."""
+    """Of a recorded shape, the last one unless a step is given; distances in units of the target's bounding sphere.
+
+    What needs libigl is NaN without it.
+    """
     step = max(descent.shapes) if step is None else step
     shape, target = descent.shapes[step], target.cpu()
     distance, noise = surface_distance(shape, target), surface_distance(target, target)
-    hausdorff = hausdorff_distance(shape, target)
+    to_target = from_target = intersecting = flipped = math.nan
+    if importlib.util.find_spec("igl") is not None:
+        hausdorff = hausdorff_distance(shape, target)
+        to_target, from_target = hausdorff.forward, hausdorff.backward
+        intersecting, flipped = float(self_intersecting_faces(shape)[0]), float(flipped_faces(shape, target)[0])
     return {
         "method": descent.recipe.label,
         "steps": step,
@@ -23,9 +32,9 @@ def measures(descent: Descent, target: Meshes, step: int | None = None) -> dict[
         "vertices": len(shape.verts_packed()),
         "image loss": descent.losses[step],
         "chamfer / noise": distance.chamfer / noise.chamfer,
-        "Hausdorff to target": hausdorff.forward,
-        "Hausdorff from target": hausdorff.backward,
+        "Hausdorff to target": to_target,
+        "Hausdorff from target": from_target,
         "normals": distance.normal_consistency,
-        "self-intersecting %": 100 * float(self_intersecting_faces(shape)[0]),
-        "flipped %": 100 * float(flipped_faces(shape, target)[0]),
+        "self-intersecting %": 100 * intersecting,
+        "flipped %": 100 * flipped,
     }
