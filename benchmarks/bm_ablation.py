@@ -62,19 +62,22 @@ def main() -> None:
     parser.add_argument("targets", nargs="+", help="files, or names of shapes made in code")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, each on one thread")
+    parser.add_argument(
+        "--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME", help="only these"
+    )
     options = parser.parse_args()
     print(heading())
     with ProcessPoolExecutor(options.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for target in options.targets:
             runs = {
-                (name, seed): pool.submit(run, target, replace(variant, seed=seed))
-                for name, variant in VARIANTS.items()
+                (name, seed): pool.submit(run, target, replace(VARIANTS[name], seed=seed))
+                for name in options.variants
                 for seed in range(options.seeds)
             }
             for future in tqdm(runs.values(), desc=Path(target).name, leave=False, mininterval=5):
                 future.result()
             print(f"\n{Path(target).name}, {Settings.steps} steps, {options.seeds} seed(s)\n\n{header('variant')}")
-            for name in VARIANTS:
+            for name in options.variants:
                 print(row(name, [runs[name, seed].result() for seed in range(options.seeds)]), flush=True)
 
 

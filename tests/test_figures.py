@@ -84,12 +84,18 @@ def test_every_script_is_here():
     ids=lambda script: script.__name__,
 )
 def test_a_tiny_run_writes_pictures_and_a_table(script, tmp_path, target, capsys):
-    lines = run(script, tmp_path, *TINY, *target)
+    lines, printed = run(script, tmp_path, *TINY, *target), capsys.readouterr().out
     assert len(lines) >= 3
     for line in lines:
+        assert f"| {line['method']} |" in printed
         assert 0 < float(line["image loss"]) < 1
         assert all(math.isfinite(float(line[name])) for name in ("chamfer / noise", "Hausdorff to target", "normals"))
-        assert f" {line['method']} |" in capsys.readouterr().out or line is not lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_at_the_papers_scale_but_for_its_size(script, tmp_path, target):
+    assert len(run(script, tmp_path, "--scale", "paper", *TINY, *target)) >= 3
 
 
 class TestExperiments:
@@ -125,13 +131,6 @@ class TestExperiments:
         for index in range(2):
             gain = float(after[index]["PSNR, held-out views"]) - float(before[index]["PSNR, held-out views"])
             assert gain > 3, after[index]["method"]
-
-    def test_solver_cost(self, tmp_path, capsys):
-        assert solver_cost.main(["--level", "3", "--iterations", "2", "--out", str(tmp_path)]) == 0
-        lines = lines_of(tmp_path / "solver_cost.csv")
-        assert {line["solver"] for line in lines} >= {"Cholesky, ours", "conjugate gradients"}
-        assert all(float(line["median"]) > 0 for line in lines)
-        assert iio.imread(tmp_path / "solver_cost.png").std() > 5
 
     def test_solvers_of_the_cost_agree(self):
         fits = [solver_cost.Fit(solver, 2, 19.0, "cpu") for solver in ("cholesky", "conjugate_gradient")]
@@ -260,6 +259,16 @@ class TestCommandLine:
         arguments = [*TINY, "--renderer", "nvdiffrast", "--out", str(tmp_path)]
         assert run_main(teaser.experiment, teaser.__doc__, teaser.SCALES, arguments, target=teaser.TARGET) == 2
         assert "renders on CUDA alone" in capsys.readouterr().err
+
+    def test_the_only_script_without_a_scene(self, tmp_path):
+        command = [sys.executable, str(FOLDER / "solver_cost.py"), "--level", "3", "--iterations", "1", "--out", "here"]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert result.returncode == 0, result.stderr
+        assert "written to here: solver_cost.png, solver_cost.pdf, solver_cost.csv" in result.stdout
+        lines = lines_of(tmp_path / "here" / "solver_cost.csv")
+        assert {line["solver"] for line in lines} >= {"Cholesky, ours", "conjugate gradients"}
+        assert all(float(line["median"]) > 0 for line in lines)
+        assert iio.imread(tmp_path / "here" / "solver_cost.png").std() > 5
 
     def test_as_a_user_runs_it(self, tmp_path):
         command = [sys.executable, str(FOLDER / "multiscale.py"), *TINY[:4], "--steps", "3", "--jobs", "1", "--out", "here"]

@@ -18,6 +18,7 @@ from experiments.panels import loss_curves, shapes_figure
 from experiments.scene import scene
 from experiments.setup import DescentTask, Scale, Setup, main
 from experiments.targets import label, portrait_camera
+from pt3d_largesteps.metrics import surface_distance
 
 TARGET = "bunny"
 SCALES = {
@@ -72,7 +73,7 @@ def experiment(setup: Setup) -> None:
 
 
 def _best(descents: list[Descent], target, steps: int) -> Descent:
-    return min(descents, key=lambda descent: measures(descent, target, steps)["chamfer / noise"])
+    return min(descents, key=lambda descent: surface_distance(descent.shapes[steps], target).chamfer)
 
 
 def _shapes(setup: Setup) -> tuple[str, ...]:

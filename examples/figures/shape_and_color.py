@@ -10,7 +10,6 @@ take large steps too, with a small lambda.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from pytorch3d.renderer import TexturesVertex
 from pytorch3d.structures import Meshes
 
-from experiments.descent import Descent, Recipe
+from experiments.descent import Descent, Recipe, clock_of
 from experiments.measures import measures
 from experiments.panels import loss_curves, shapes_figure
 from experiments.scene import Scene, SceneSpec, scene
@@ -70,14 +69,15 @@ class ColorTask:
             offsets = torch.zeros_like(colors, requires_grad=True)
             optimizers = [torch.optim.Adam([offsets], lr=self.recipe.lr)]
         optimizers.append((torch.optim.Adam if matrix is None else UniformAdam)([painted], lr=self.color_lr))
-        begin = time.perf_counter()
+        clock = clock_of(self.spec.device)
+        begin = clock()
         for step in range(self.steps):
             meshes = shape() if self.recipe.large_steps else start.offset_verts(offsets)
             colors = painted if matrix is None else from_differential(matrix, painted)
             meshes.textures = TexturesVertex([colors])
             loss = the_scene.loss(meshes)
             descent.losses.append(float(loss.detach()))
-            descent.seconds.append(time.perf_counter() - begin)
+            descent.seconds.append(clock() - begin)
             on_step(step)
             if step == self.recipe.steps:
                 descent.shapes[step] = meshes.detach().cpu()

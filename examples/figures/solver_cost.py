@@ -21,8 +21,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from pytorch3d.utils import ico_sphere
 
-from command_line import device, positive_int
 from experiments.output import write
+from experiments.setup import device, positive_int
 from pt3d_largesteps import LargeSteps, UniformAdam, available_solvers
 from pt3d_largesteps.solvers import solver_for
 from reconstruction.methods import TimedSolver

@@ -19,7 +19,7 @@ def draw_mesh(axis: Axes, meshes: Meshes, camera: CamerasBase, wireframe: bool, 
     """A shaded picture, and over it the edges of the faces that look at the camera and are nearest to it."""
     renderer = PyTorch3DRenderer(resolution, SphericalHarmonicsLight.default(), background=WHITE)
     image = renderer(meshes, camera)[0, ..., :3].clamp(0, 1)
-    axis.imshow(0.5 + 0.5 * image if wireframe else image, interpolation="bilinear")
+    axis.imshow((0.5 + 0.5 * image if wireframe else image).numpy(), interpolation="bilinear")
     axis.set_axis_off()
     if not wireframe:
         return

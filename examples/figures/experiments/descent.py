@@ -73,7 +73,8 @@ class Descent:
     Attributes:
         recipe: that it followed.
         losses: of the images, before each step and after the last one.
-        seconds: since the beginning, at the same moments; without what is done for the record.
+        seconds: since the beginning, at the same moments, without what is done for the record; on a CPU those of the
+            processor, which runs beside each other and others' work do not disturb.
         shapes: ``Meshes`` on the CPU, by the number of steps done.
         failed: why it ended early, if it did.
     """
@@ -119,14 +120,15 @@ def descend(
     lr, steps_between = recipe.lr, 0.0
     module, optimizer = _begin(start, recipe, translation, lr)
     laplacian = combinatorial_laplacian(start) if recipe.weight else None
-    begin = time.perf_counter()
+    clock = clock_of(spec.device)
+    begin = clock()
     for step in range(recipe.steps + 1):
-        pause = time.perf_counter()
+        pause = clock()
         if step in record_at or step in recipe.remesh_at or step in (0, recipe.steps):
             with torch.no_grad():
                 descent.shapes[step] = module().offset_verts(translation).detach().cpu()
         on_step(step)
-        steps_between += time.perf_counter() - pause
+        steps_between += clock() - pause
         if step in recipe.remesh_at:
             lr *= REMESHED_STEP
             with torch.no_grad():
@@ -137,7 +139,7 @@ def descend(
             meshes = module()
             image_loss = the_scene.loss(meshes.offset_verts(translation))
             descent.losses.append(float(image_loss.detach()))
-            descent.seconds.append(time.perf_counter() - begin - steps_between)
+            descent.seconds.append(clock() - begin - steps_between)
             if step == recipe.steps:
                 break
             optimizer.zero_grad()
@@ -147,6 +149,18 @@ def descend(
             descent.failed = f"step {step}: {error}"
             break
     return descent
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """Seconds of the processor where it does the work; else of the clock on the wall, once the device has done its own."""
+    if torch.device(device).type == "cpu":
+        return time.process_time
+
+    def wall() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return wall
 
 
 def _begin(meshes: Meshes, recipe: Recipe, translation: Tensor, lr: float) -> tuple[nn.Module, torch.optim.Optimizer]:
