@@ -13,6 +13,8 @@ from torch import Tensor
 
 from pt3d_largesteps._checks import describe
 
+_LEAST_DEPTH = 1e-10  # of a vertex in the plane of the camera: no face shows it, but infinity times no gradient is NaN
+
 
 def check_image_size(image_size: Any) -> tuple[int, int]:
     """(H, W) of ``image_size``, which is that or one number for both; raises ``ValueError`` else."""
@@ -36,7 +38,7 @@ def project_to_ndc(verts: Tensor, cameras: Any) -> Tensor:
     except NotImplementedError:  # what PyTorch3D's cameras without a projection matrix raise, the fisheye ones
         verts_ndc = to_ndc.transform_points(cameras.transform_points(verts))
     else:
-        verts_ndc = projection.compose(to_ndc).transform_points(verts_view)
+        verts_ndc = projection.compose(to_ndc).transform_points(verts_view, eps=_LEAST_DEPTH)
     return torch.cat([verts_ndc[..., :2], verts_view[..., 2:]], dim=-1)
 
 

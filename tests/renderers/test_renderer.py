@@ -107,6 +107,18 @@ class TestImages:
         assert image[:16].sum() == 0
         assert image[20:].min() == 1
 
+    def test_a_vertex_in_the_plane_of_the_camera_has_a_finite_gradient(self, device):
+        camera = FoVPerspectiveCameras(R=torch.eye(3)[None], T=torch.zeros(1, 3), fov=45.0, znear=0.1, device=device)
+        # One triangle in sight, and one with a corner in the plane, beside the camera.
+        verts = [[-0.2, -0.2, 1.0], [0.3, -0.2, 1.0], [0.0, 0.3, 1.0], [1.0, 0.5, 0.0], [0.5, 0.0, 1.0], [0.5, 0.5, 1.0]]
+        verts = torch.tensor(verts, device=device, requires_grad=True)
+        mesh = Meshes([verts], [torch.tensor([[0, 1, 2], [3, 4, 5]], device=device)])
+        images = PyTorch3DRenderer(32, WHITE)(mesh, camera)
+        images.square().sum().backward()
+        assert images.isfinite().all()
+        assert verts.grad.isfinite().all()
+        assert verts.grad[:3].abs().sum() > 0
+
 
 class TestShading:
     def test_spherical_harmonics_are_orthonormal(self):

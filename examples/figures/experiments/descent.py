@@ -147,6 +147,7 @@ def descend(
             optimizer.step()
         except ValueError as error:  # of what is not finite: steps too large for an optimiser are a result too
             descent.failed = f"step {step}: {error}"
+            descent.shapes[len(descent.losses) - 1] = meshes.detach().cpu()
             break
     return descent
 
