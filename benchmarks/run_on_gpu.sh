@@ -106,7 +106,7 @@ renderers_stage() {
 teaser_stage() {
   local renderer=pytorch3d
   ! "$PYTHON" -c 'import nvdiffrast.torch' || renderer=nvdiffrast
-  "$PYTHON" examples/figures/teaser.py --scale paper --device cuda --renderer "$renderer" --out out/gpu/figures
+  "$PYTHON" examples/figures/teaser.py --scale paper --device cuda --renderer "$renderer" --out "$out/figures"
 }
 
 declare -A limits=(
@@ -164,7 +164,7 @@ write_summary() {
   [[ -z $results ]] || tar -czf "$out/results.tar.gz" $results
 }
 
-export spheres
+export out spheres
 export -f build_stage tests_stage check_stage sanitizer sanitizer_path memcheck_stage racecheck_stage
 export -f solve_stage factorize_stage batch_stage million_stage renderers_stage teaser_stage
 started=$(mktemp) # what is newer than this file was written by this call

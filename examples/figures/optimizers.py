@@ -24,15 +24,14 @@ SCALES = {
     "paper": Scale(views=25, resolution=512, level=5, steps=1000),
 }
 # Gradients of a mean over the pixels are small: those that do not scale them need large steps. The gradient in u is smooth, and
-# so is what a step in u does to x: both together let smooth changes be some thirty times as large.
-LARGE = (3.0, 10.0, 30.0, 100.0)
+# so is what a step in u does to x: both together let smooth changes be some ten times as large.
 STEP_SIZES = {
-    "gradient descent": {"x": LARGE, "u": tuple(size / 30 for size in LARGE)},
-    "momentum": {"x": tuple(size / 10 for size in LARGE), "u": tuple(size / 300 for size in LARGE)},
-    "Nesterov": {"x": tuple(size / 10 for size in LARGE), "u": tuple(size / 300 for size in LARGE)},
-    "RMSprop": {"x": (3e-4, 1e-3, 3e-3), "u": (3e-4, 1e-3, 3e-3)},
+    "gradient descent": {"x": (3.0, 10.0, 30.0), "u": (0.3, 1.0, 3.0)},
+    "momentum": {"x": (1.0, 3.0, 10.0), "u": (0.1, 0.3, 1.0)},
+    "Nesterov": {"x": (1.0, 3.0, 10.0), "u": (0.1, 0.3, 1.0)},
+    "RMSprop": {"x": (1e-3, 3e-3, 1e-2), "u": (3e-4, 1e-3, 3e-3)},
     "Adam": {"x": (1e-3, 3e-3, 1e-2), "u": (1e-3, 3e-3, 1e-2)},
-    "UniformAdam": {"x": (3e-3, 1e-2, 3e-2), "u": (3e-3, 1e-2, 3e-2)},
+    "UniformAdam": {"x": (3e-2, 1e-1, 3e-1), "u": (3e-3, 1e-2, 3e-2)},
 }
 
 
@@ -60,11 +59,16 @@ def experiment(setup: Setup) -> None:
 
 
 def _best(descents: list[Descent], label: str) -> Descent:
+    tried = [descent for descent in descents if descent.recipe.label == label]
+
     def last_loss(descent: Descent) -> float:
         failed = descent.failed is not None or not math.isfinite(descent.losses[-1])
         return math.inf if failed else descent.losses[-1]
 
-    return min((descent for descent in descents if descent.recipe.label == label), key=last_loss)
+    best = min(tried, key=last_loss)
+    if best in (tried[0], tried[-1]) and len(tried) > 2:
+        print(f"{label}: the best step size, {best.recipe.lr:g}, is at an end of those that were tried")
+    return best
 
 
 if __name__ == "__main__":

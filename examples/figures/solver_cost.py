@@ -14,22 +14,23 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from pytorch3d.utils import ico_sphere
 
 from experiments.output import write
 from experiments.setup import device, positive_int
-from pt3d_largesteps import LargeSteps, UniformAdam, available_solvers
+from pt3d_largesteps import LargeSteps, UniformAdam, available_solvers, compute_matrix
 from pt3d_largesteps.solvers import solver_for
-from reconstruction.methods import TimedSolver
+from reconstruction.methods import TimedSolver, now
 
 LEVELS = {"small": (3, 4, 5, 6), "paper": (3, 4, 5, 6, 7, 8)}
 LAMBDAS = (1.0, 9.0, 49.0, 99.0, 999.0)
 LAMBDA, LEVEL = 19.0, 5
+TURN = 5  # iterations of one solver before the next one's
 NAMES = {"cholesky": "Cholesky, ours", "cholespy": "Cholesky, cholespy", "conjugate_gradient": "conjugate gradients"}
 COLORS = {"cholesky": "tab:red", "cholespy": "tab:orange", "conjugate_gradient": "tab:blue"}
 
@@ -40,13 +41,15 @@ class Fit:
     def __init__(self, solver: str, level: int, lambda_: float, device: str) -> None:
         self.seconds = {"solve": 0.0}
         sphere = ico_sphere(level, device)
-        begin = time.perf_counter()
-        self.steps = LargeSteps(sphere, lambda_, solver=lambda matrix: TimedSolver(solver_for(matrix, solver), self.seconds))
+        matrix = compute_matrix(sphere, lambda_=lambda_)
+        begin = now(sphere.device)
+        made = solver_for(matrix, solver)
+        self.set_up = now(sphere.device) - begin
+        self.steps = LargeSteps(sphere, lambda_, solver=lambda matrix: TimedSolver(made, self.seconds))
         self.optimizer = UniformAdam(self.steps.parameters(), lr=0.02)
         directions = sphere.verts_packed()
         self.goal = directions * (0.8 + 0.1 * (9.0 * directions).sin().prod(dim=1, keepdim=True))
         self.iterate()  # with whatever is made once
-        self.set_up = time.perf_counter() - begin
 
     def iterate(self) -> float:
         """Seconds of the two solves of one iteration."""
@@ -62,9 +65,9 @@ def timed(level: int, lambda_: float, device: str, iterations: int) -> list[dict
     solvers = [solver for solver in NAMES if solver in available_solvers()]
     fits = {solver: Fit(solver, level, lambda_, device) for solver in solvers}
     seconds: dict[str, list[float]] = {solver: [] for solver in solvers}
-    for _ in range(max(iterations // 5, 1)):
+    for turn in range(0, iterations, TURN):
         for solver in solvers:
-            seconds[solver] += [fits[solver].iterate() for _ in range(min(iterations, 5))]
+            seconds[solver] += [fits[solver].iterate() for _ in range(min(iterations - turn, TURN))]
     return [
         {
             "vertices": len(fits[solver].goal),
@@ -86,7 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/figures"), help="output folder (default: %(default)s)")
     options = parser.parse_args(arguments)
-    levels = [level for level in LEVELS[options.scale] if options.level is None or level <= options.level] or [options.level]
+    largest = LEVELS[options.scale][-1] if options.level is None else options.level
+    levels = range(min(largest, LEVELS[options.scale][0]), largest + 1)
+    timed(levels[0], LAMBDA, options.device, 1)  # what is made once in a process
     by_size = [line for level in levels for line in timed(level, LAMBDA, options.device, options.iterations)]
     middle = min(LEVEL, levels[-1])
     by_lambda = [line for lambda_ in LAMBDAS for line in timed(middle, lambda_, options.device, options.iterations)]
@@ -102,7 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
     axes[1].set_xlabel(f"$\\lambda$ ({by_lambda[0]['vertices']:,} vertices)")
     axes[0].set_ylabel("ms for the two solves of an iteration")
     axes[0].legend(fontsize=8, frameon=False)
-    write(options.out, Path(__file__).stem, figure, by_size + by_lambda)
+    place = "a CPU" if torch.device(options.device).type == "cpu" else torch.cuda.get_device_name(options.device)
+    about = f"spheres, {torch.get_num_threads()} threads, on {place}, torch {torch.__version__}"
+    write(options.out, Path(__file__).stem, figure, by_size + by_lambda, about)
     return 0
 
 

@@ -4,7 +4,7 @@
     python examples/figures/teaser.py --scale paper --renderer nvdiffrast --device cuda
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): with gradients as they are the mesh tangles,
-regularised it stays a blob or moves slowly, in large steps it becomes the target; remeshed on the way, in all its detail.
+regularised it loses detail, in large steps it becomes the target; remeshed on the way, in all its detail.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def experiment(setup: Setup) -> None:
     # small run has a fifth of the steps. A tangled mesh is many times as slow to render on a CPU.
     lr, weight, naive_steps = (2e-3, 16.0, round(1.12 * steps)) if setup.paper else (3e-3, 4.0, steps // 4)
     recipes = [
-        Recipe("Adam", naive_steps, lr=1e-2),
+        Recipe(f"Adam, {naive_steps} steps", naive_steps, lr=1e-2),
         Recipe("Adam, bi-Laplacian", round(1.15 * steps), lr=1e-2, weight=weight),
         Recipe("large steps", steps, lr, alpha=setup.alpha(0.98)),
         Recipe("large steps, remeshed", round(0.6 * steps), lr, alpha=setup.alpha(0.98), remesh_at=(round(0.115 * steps),)),

@@ -61,10 +61,10 @@ def parameterization(method: str, solver: str, seconds: dict[str, float]) -> Par
 
         def before(*_: Any) -> None:
             nonlocal begin
-            begin = _now(device)
+            begin = now(device)
 
         def after(*_: Any) -> None:
-            seconds["optimizer"] += _now(device) - begin
+            seconds["optimizer"] += now(device) - begin
 
         optimizer.register_step_pre_hook(before)
         optimizer.register_step_post_hook(after)
@@ -85,13 +85,13 @@ class TimedSolver:
         self.solver, self.seconds = solver, seconds
 
     def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
-        start = _now(rhs.device)
+        start = now(rhs.device)
         solution = self.solver.solve(rhs, direction)
-        self.seconds["solve"] += _now(rhs.device) - start
+        self.seconds["solve"] += now(rhs.device) - start
         return solution
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -8,8 +8,10 @@ the optimiser starts again, and its step is 0.8 of what it was.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from pytorch3d.structures import Meshes
@@ -93,6 +95,10 @@ class Descent:
         """The last recorded step that was done by then."""
         return max(step for step in self.shapes if step == 0 or self.seconds[step] <= seconds)
 
+    def last_step(self, at_most: int | None = None) -> int:
+        """The last recorded step, up to a given one; a run that ended early has none after that."""
+        return max(step for step in self.shapes if at_most is None or step <= at_most)
+
 
 class _Positions(nn.Module):
     """The vertices themselves as the parameter, as :class:`LargeSteps` has u."""
@@ -114,32 +120,33 @@ def descend(
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Descent:
     """Follows a recipe; the shapes at the beginning, at ``record_at``, before each remeshing and at the end are kept."""
-    the_scene, descent = scene(spec), Descent(recipe)
+    the_scene, descent, clock = scene(spec), Descent(recipe), clock_of(spec.device)
     start = start.to(spec.device)
     translation = torch.zeros(3, device=spec.device, requires_grad=recipe.translation)
-    lr, steps_between = recipe.lr, 0.0
+    begin, pauses, lr = clock(), 0.0, recipe.lr
     module, optimizer = _begin(start, recipe, translation, lr)
-    laplacian = combinatorial_laplacian(start) if recipe.weight else None
-    clock = clock_of(spec.device)
-    begin = clock()
+    laplacian = _SymmetricCSR.of(start) if recipe.weight else None
     for step in range(recipe.steps + 1):
-        pause = clock()
-        if step in record_at or step in recipe.remesh_at or step in (0, recipe.steps):
-            with torch.no_grad():
-                descent.shapes[step] = module().offset_verts(translation).detach().cpu()
-        on_step(step)
-        steps_between += clock() - pause
-        if step in recipe.remesh_at:
-            lr *= REMESHED_STEP
-            with torch.no_grad():
-                remeshed = remesh(module().detach(), edge_scale=0.5).meshes
-            module, optimizer = _begin(remeshed, recipe, translation, lr)
-            laplacian = combinatorial_laplacian(remeshed) if recipe.weight else None
         try:
             meshes = module()
-            image_loss = the_scene.loss(meshes.offset_verts(translation))
+            moved = meshes.offset_verts(translation)
+            if not moved.verts_packed().isfinite().all():
+                raise ValueError("positions: expected finite numbers, got NaN or infinity")
+            pause = clock()
+            if step in record_at or step in recipe.remesh_at or step in (0, recipe.steps):
+                descent.shapes[step] = moved.detach().cpu()
+            on_step(step)
+            pauses += clock() - pause
+            if step in recipe.remesh_at:
+                lr *= REMESHED_STEP
+                remeshed = remesh(meshes.detach(), edge_scale=0.5).meshes
+                module, optimizer = _begin(remeshed, recipe, translation, lr)
+                laplacian = _SymmetricCSR.of(remeshed) if recipe.weight else None
+                meshes = module()
+                moved = meshes.offset_verts(translation)
+            image_loss = the_scene.loss(moved)
             descent.losses.append(float(image_loss.detach()))
-            descent.seconds.append(clock() - begin - steps_between)
+            descent.seconds.append(clock() - begin - pauses)
             if step == recipe.steps:
                 break
             optimizer.zero_grad()
@@ -147,8 +154,10 @@ def descend(
             optimizer.step()
         except ValueError as error:  # of what is not finite: steps too large for an optimiser are a result too
             descent.failed = f"step {step}: {error}"
-            descent.shapes[len(descent.losses) - 1] = meshes.detach().cpu()
             break
+        last = moved.detach()
+    if descent.failed and descent.losses:
+        descent.shapes[len(descent.losses) - 1] = last.cpu()
     return descent
 
 
@@ -165,14 +174,38 @@ def clock_of(device: str) -> Callable[[], float]:
 
 
 def _begin(meshes: Meshes, recipe: Recipe, translation: Tensor, lr: float) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The parameter and its optimiser. A step in the form with lambda is 1 + lambda times that in the form with alpha, which is
+    the one that the translation takes."""
     module = LargeSteps(meshes, recipe.lambda_, alpha=recipe.alpha) if recipe.large_steps else _Positions(meshes)
-    parameters = [*module.parameters(), *([translation] if recipe.translation else [])]
-    return module, OPTIMIZERS[recipe.optimizer_name](parameters, lr=lr)
+    groups = [{"params": list(module.parameters()), "lr": lr}]
+    if recipe.translation:
+        groups.append({"params": [translation], "lr": lr / (1 + (recipe.lambda_ or 0.0))})
+    return module, OPTIMIZERS[recipe.optimizer_name](groups, lr=lr)
+
+
+class _SymmetricCSR(torch.autograd.Function):
+    """Products with a symmetric matrix in CSR, several times as fast as torch's own for sparse tensors with gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, verts: Tensor) -> Tensor:
+        ctx.matrix = matrix
+        return matrix @ verts
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.matrix @ gradient
+
+    @staticmethod
+    def of(meshes: Meshes) -> Tensor:
+        """The combinatorial Laplacian."""
+        with warnings.catch_warnings():  # torch's CSR is "in beta state"
+            warnings.simplefilter("ignore")
+            return combinatorial_laplacian(meshes).to_sparse_csr()
 
 
 def _energy(recipe: Recipe, laplacian: Tensor | None, meshes: Meshes) -> Tensor | float:
     if laplacian is None:
         return 0.0
     verts = meshes.verts_packed()
-    product = laplacian @ verts
+    product = _SymmetricCSR.apply(laplacian, verts)
     return product.square().mean() if recipe.regularizer == "bilaplacian" else (verts * product).mean()

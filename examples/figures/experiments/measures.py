@@ -17,7 +17,7 @@ def measures(descent: Descent, target: Meshes, step: int | None = None) -> dict[
 
     What needs libigl is NaN without it.
     """
-    step = max(descent.shapes) if step is None else step
+    step = descent.last_step(step)
     shape, target = descent.shapes[step], target.cpu()
     distance, noise = surface_distance(shape, target), surface_distance(target, target)
     to_target = from_target = intersecting = flipped = math.nan

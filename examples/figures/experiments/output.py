@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 
-def write(out: Path, name: str, figure: Figure, rows: Sequence[dict[str, Any]]) -> None:
-    """The files ``name``.png, .pdf and .csv in the folder, which is made; the table is printed too."""
+def write(out: Path, name: str, figure: Figure, rows: Sequence[dict[str, Any]], about: str) -> None:
+    """The files ``name``.png, .pdf, .csv and, with what the table is ``about``, .txt; the table is printed too."""
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / f"{name}.png", dpi=100)
     figure.savefig(out / f"{name}.pdf", dpi=200)
@@ -19,6 +19,7 @@ def write(out: Path, name: str, figure: Figure, rows: Sequence[dict[str, Any]]) 
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    (out / f"{name}.txt").write_text(f"{about}\n")
     print(table(rows))
     print(f"written to {out}: {name}.png, {name}.pdf, {name}.csv")
 

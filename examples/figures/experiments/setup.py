@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,22 +131,37 @@ class Setup:
         every = 0.1 if sys.stderr.isatty() else 10.0
         with tqdm(total=total, unit="step", mininterval=every, desc=self.name) as progress:
             if self.jobs == 1 or torch.device(self.spec.device).type == "cuda":
-                return [task(lambda _: progress.update()) for task in tasks]
+                with _one_thread():
+                    return [task(lambda _: progress.update()) for task in tasks]
             # Started anew, not forked: a fork of a process whose threads have worked may hang.
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(self.jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                futures = [pool.submit(task, _nothing) for task in tasks]
+                futures = [pool.submit(_work, pickle.dumps(task)) for task in tasks]
                 for future, task in zip(futures, tasks, strict=True):
                     future.add_done_callback(lambda _, steps=task.steps: progress.update(steps))
-                return [future.result() for future in futures]
+                return [pickle.loads(future.result()) for future in futures]
 
     def write(self, figure: Figure, rows: Sequence[dict[str, Any]]) -> None:
         """The picture as PNG and PDF, and the numbers as CSV and on the screen."""
-        write(self.out, self.name, figure, rows)
+        device = "CPU" if torch.device(self.spec.device).type == "cpu" else torch.cuda.get_device_name(self.spec.device)
+        about = f"{label(self.target)}, {self.scale}, {self.spec.renderer} on {device}, torch {torch.__version__}"
+        write(self.out, self.name, figure, rows, about)
 
 
-def _nothing(step: int) -> None:
-    """Of a run in another process, only the end is shown."""
+def _work(task: bytes) -> bytes:
+    """A run in another process. Plain bytes come and go: of tensors each would be an open file until it is read."""
+    return pickle.dumps(pickle.loads(task)(lambda step: None))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in the processes: the seconds of a processor are counted, and threads that wait count too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def main(
