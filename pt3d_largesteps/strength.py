@@ -32,7 +32,7 @@ def lambda_from_alpha(alpha: float | Tensor) -> float | Tensor:
         >>> round(lambda_from_alpha(0.95), 6)
         19.0
     """
-    _check_range("alpha", alpha)
+    check_strength("alpha", alpha)
     return alpha / (1 - alpha)
 
 
@@ -70,7 +70,7 @@ class Strength:
         value = DEFAULT_LAMBDA if value is None else value
         if isinstance(value, Tensor) and value.device != like.device and value.numel() > 1:
             raise ValueError(f"{name}: expected it on {like.device}, as the vertices, got {describe(value)}")
-        _check_range(name, value)
+        check_strength(name, value)
         if not isinstance(value, Tensor):
             return cls(name, float(value))
         if value.is_floating_point() and value.dtype != like.dtype and value.requires_grad:
@@ -118,7 +118,8 @@ class Strength:
         return weights.new_full((num_verts,), identity)
 
 
-def _check_range(name: str, value: Any) -> None:
+def check_strength(name: str, value: Any) -> None:
+    """Raises unless all of "lambda_" are finite and at least 0, or all of "alpha" in [0, 1)."""
     high = {"lambda_": float("inf"), "alpha": 1.0}[name]
     if not isinstance(value, Tensor) or value.numel() == 1:
         check_number(name, value, low=0.0, high=high)
