@@ -11,17 +11,20 @@ from torch import Tensor
 
 from pt3d_largesteps._checks import describe
 from pt3d_largesteps.batch import BatchSystem
+from pt3d_largesteps.grid import GridMatrix
 from pt3d_largesteps.solvers import solve
 from pt3d_largesteps.solvers.base import SolverFactory
+from pt3d_largesteps.solvers.grid import GridSolverFactory, solve_grid
 from pt3d_largesteps.system import SystemMatrix
 
 
-def to_differential(matrix: SystemMatrix, verts: Tensor) -> Tensor:
+def to_differential(matrix: SystemMatrix | GridMatrix, verts: Tensor) -> Tensor:
     """The differential coordinates u = M x.
 
     Args:
-        matrix: of :func:`compute_matrix`.
-        verts: (V,), (V, C) or T frames (T, V, C), float: positions, colours or any other quantity per vertex.
+        matrix: of :func:`compute_matrix`, or a :class:`GridMatrix`.
+        verts: (V,), (V, C) or T frames (T, V, C), float: positions, colours or any other quantity per vertex; fields
+            (N, C, *shape) over a grid.
 
     Returns:
         u, of the same shape. Differentiable in ``verts`` and in ``matrix.values``.
@@ -30,17 +33,24 @@ def to_differential(matrix: SystemMatrix, verts: Tensor) -> Tensor:
         >>> u = to_differential(matrix, meshes.verts_packed())
     """
     _check_matrix(matrix)
+    if isinstance(matrix, GridMatrix):
+        matrix.check_field("field", verts)
+        return matrix.multiply(verts)
     matrix.check_rhs("verts", verts)
     return matrix @ verts
 
 
-def from_differential(matrix: SystemMatrix, u: Tensor, solver: str | SolverFactory = "auto") -> Tensor:
+def from_differential(
+    matrix: SystemMatrix | GridMatrix, u: Tensor, solver: str | SolverFactory | GridSolverFactory = "auto"
+) -> Tensor:
     """The positions x = M^-1 u; the inverse of :func:`to_differential`.
 
     Args:
-        matrix: of :func:`compute_matrix`; factorised at the first call, and the factorisation kept with it.
-        u: (V,), (V, C) or T frames (T, V, C), float.
-        solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory.
+        matrix: of :func:`compute_matrix`; factorised at the first call, and the factorisation kept with it. Or a
+            :class:`GridMatrix`.
+        u: (V,), (V, C) or T frames (T, V, C), float; fields (N, C, *shape) over a grid.
+        solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory; for a grid see
+            :func:`~pt3d_largesteps.solvers.grid.solve_grid`.
 
     Returns:
         x, of the same shape. Differentiable in ``u`` and in ``matrix.values``, as often as one likes; the backward pass
@@ -50,17 +60,18 @@ def from_differential(matrix: SystemMatrix, u: Tensor, solver: str | SolverFacto
         >>> verts = from_differential(matrix, u)
     """
     _check_matrix(matrix)
-    return solve(matrix, u, solver)
+    return solve_grid(matrix, u, solver) if isinstance(matrix, GridMatrix) else solve(matrix, u, solver)
 
 
-def precondition(gradient: Tensor, system: BatchSystem | SystemMatrix, power: int = 2) -> Tensor:
+def precondition(gradient: Tensor, system: BatchSystem | SystemMatrix | GridMatrix, power: int = 2) -> Tensor:
     """M^-1 g or M^-2 g: the gradient of a loss in the vertices made smooth, for pipelines that keep their own optimiser.
 
     A step of gradient descent along M^-2 g is a step of descent on u (Eq. 13); M^-1 g is the Sobolev gradient.
 
     Args:
-        gradient: packed (V,), (V, C) or T frames (T, V, C), of the dtype and device of the matrix.
-        system: of the meshes, :class:`~pt3d_largesteps.BatchSystem` or a matrix of :func:`compute_matrix`. Where it has pins,
+        gradient: packed (V,), (V, C) or T frames (T, V, C), of the dtype and device of the matrix; (N, C, *shape) on a grid.
+        system: of the meshes, :class:`~pt3d_largesteps.BatchSystem` or a matrix of :func:`compute_matrix`; or a
+            :class:`~pt3d_largesteps.GridMatrix`. Where it has pins,
             the gradient is taken to be 0 there.
         power: 1 or 2.
 
@@ -80,8 +91,10 @@ def precondition(gradient: Tensor, system: BatchSystem | SystemMatrix, power: in
     return gradient
 
 
-def solve_with(system: BatchSystem | SystemMatrix, rhs: Tensor) -> Tensor:
-    """M^-1 rhs of either kind of system."""
+def solve_with(system: BatchSystem | SystemMatrix | GridMatrix, rhs: Tensor) -> Tensor:
+    """M^-1 rhs of any kind of system."""
+    if isinstance(system, GridMatrix):
+        return solve_grid(system, rhs)
     if isinstance(system, BatchSystem):
         return system.solve(rhs)
     if not isinstance(system, SystemMatrix):
@@ -90,8 +103,8 @@ def solve_with(system: BatchSystem | SystemMatrix, rhs: Tensor) -> Tensor:
 
 
 def _check_matrix(matrix: Any) -> None:
-    if not isinstance(matrix, SystemMatrix):
+    if not isinstance(matrix, SystemMatrix | GridMatrix):
         raise TypeError(
-            "matrix: expected a SystemMatrix (of compute_matrix, or SystemMatrix.from_sparse of your own),"
+            "matrix: expected a SystemMatrix (of compute_matrix, or SystemMatrix.from_sparse of your own) or a GridMatrix,"
             f" got {describe(matrix)}"
         )

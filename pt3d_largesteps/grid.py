@@ -23,6 +23,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -162,6 +163,11 @@ class GridMatrix:
         """Whether lambda does."""
         return self._value.requires_grad
 
+    @cached_property
+    def num_valid(self) -> int:
+        """How many texels are valid."""
+        return math.prod(self.shape) if self.mask is None else int(self.mask.sum())
+
     @property
     def batch_size(self) -> int | None:
         """N, where lambda is one per field of the batch; None where it is the same for all."""
@@ -244,6 +250,10 @@ class GridMatrix:
     def __matmul__(self, field: Tensor) -> Tensor:
         """M x of fields (N, C, *shape), differentiable in x and in lambda as often as one likes."""
         self.check_field("field", field)
+        return self.multiply(field)
+
+    def multiply(self, field: Tensor) -> Tensor:
+        """The same without a look at the field; a method, since torch.compile does not trace operators of objects."""
         return multiply(field, self.weights(field), self.boundary)
 
     def to_system_matrix(self, dtype: torch.dtype = torch.float32, valid_only: bool = False) -> SystemMatrix:

@@ -77,8 +77,6 @@ def _solve(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) -> 
     out = torch.empty(rhs.shape, dtype=rhs.dtype, device=rhs.device)
     if rhs.numel() == 0:
         return out
-    if rhs.device.type == "cpu":
-        check_finite("rhs" if direction == 0 else "the gradient of the solution", rhs)
     if coefficients.shape[0] == 1:
         groups = [(rhs.flatten(0, 1), coefficients[0], out.flatten(0, 1))]
     else:
@@ -90,7 +88,16 @@ def _solve(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) -> 
         at_once = max(1, _BYTES_AT_ONCE // (given[0].numel() * given.element_size()))
         for part, into in zip(given.split(at_once), result.split(at_once), strict=True):
             into.copy_(solve_by_torch(part, numbers, names))
+    if rhs.device.type == "cpu":
+        _check_solution(out, rhs, "rhs" if direction == 0 else "the gradient of the solution")
     return out
+
+
+def _check_solution(solution: Tensor, rhs: Tensor, name: str) -> None:
+    """A number that is not finite spreads over its whole field: so one number of each is looked at."""
+    if not bool(torch.isfinite(solution.flatten(2)[..., 0]).all()):
+        check_finite(name, rhs)
+        raise ValueError(f"{name}: expected numbers that {rhs.dtype} can sum, got up to {float(rhs.abs().max()):.3g}")
 
 
 def _setup_context(ctx, inputs, output) -> None:

@@ -2,8 +2,9 @@
 
 A field that is larger than a block goes through memory three times there and back, whatever the number of its axes: slabs of
 the first axis, transformed along all others; blocks across all of the first axis, transformed along it, divided by the
-eigenvalues and transformed back while they are in the cache; and the slabs again. Nothing but the result and a block is
-allocated, and no table of eigenvalues.
+eigenvalues and transformed back while they are in the cache; and the slabs again. Nothing but the result and a block for
+each thread is allocated, and no table of eigenvalues. Blocks do not depend on each other, so that every thread takes
+whole ones: the same bits come out for every number of threads.
 
 SciPy's transforms (pocketfft) work on several lines at once in vector registers, and are several times faster here than
 torch.fft with the rearrangements that it needs. The Fourier transform is the one of scipy.fftpack, which is real to real.
@@ -11,6 +12,12 @@ torch.fft with the rearrangements that it needs. The Fourier transform is the on
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
 import scipy.fft
 import scipy.fftpack
 import torch
@@ -18,7 +25,10 @@ from torch import Tensor
 
 from pt3d_largesteps.solvers.grid_transforms import eigenvalues_in_order
 
-BLOCK_BYTES = 2 * 2**20  # measured; 1 to 4 MiB are about as fast
+BLOCK_BYTES = 2**20  # measured: between half and four times that there is little difference
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+os.register_at_fork(after_in_child=_pools.clear)  # a child has the pools of its parent, but not their threads
 
 
 def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...], out: Tensor) -> None:
@@ -31,44 +41,50 @@ def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]
     for k in range(ndim):
         own = coefficients[k + 1] * eigenvalues_in_order(shape[k], boundary[k], "scipy", rhs.device)
         own = own + coefficients[0] if k == 0 else own
-        values.append(own.to(rhs.dtype).view(-1, *[1] * (ndim - 1 - k)))
-    others = sum(values[1:], start=rhs.new_zeros(()))  # of all axes but the first
-    field_bytes = max(1, rhs[0].numel() * rhs.element_size())
-    with scipy.fft.set_workers(torch.get_num_threads()):
-        if ndim == 1 or field_bytes <= BLOCK_BYTES:
-            at_once = max(1, BLOCK_BYTES // field_bytes)
-            divisor = values[0] + others
-            for given, block in zip(rhs.split(at_once), out.split(at_once), strict=True):
-                block.copy_(given)
-                _transform(block, boundary, 1)
-                block.div_(divisor)
-                _restore(block, boundary, 1)
-        else:
-            for given, field in zip(rhs, out, strict=True):
-                _solve_field(given, boundary, values[0], others, field)
+        values.append(own.to(rhs.dtype).numpy().reshape(-1, *[1] * (ndim - 1 - k)))
+    others = sum(values[1:], start=np.zeros((), values[0].dtype))  # of all axes but the first
+    given, result = rhs.detach().numpy(), out.detach().numpy()
+    if ndim == 1 or result[0].nbytes <= BLOCK_BYTES:
+        divisor = values[0] + others
+        _run([partial(_solve_block, a, divisor, boundary, b) for a, b in _slabs(given, result)])
+        return
+    for source, field in zip(given, result, strict=True):
+        _run([partial(_transform_slab, a, boundary[1:], b) for a, b in _slabs(source, field)])
+        columns = max(1, BLOCK_BYTES * field.shape[1] // field.nbytes)
+        columns = -(-columns // 16) * 16 if ndim == 2 else columns  # whole cache lines
+        starts = range(0, field.shape[1], columns)
+        blocks = [(field[:, start : start + columns], others[start : start + columns]) for start in starts]
+        _run([partial(_solve_across, block, values[0], other, boundary[:1]) for block, other in blocks])
+        _run([partial(_restore, slab, boundary[1:], 1) for slab, _ in _slabs(field, field)])
 
 
-def _solve_field(rhs: Tensor, boundary: tuple[str, ...], first: Tensor, others: Tensor, out: Tensor) -> None:
-    size, width = out.shape[:2]
-    field_bytes = out.numel() * out.element_size()
-    rows = max(1, BLOCK_BYTES * size // field_bytes)
-    columns = max(1, BLOCK_BYTES * width // field_bytes)
-    if out.dim() == 2:  # whole cache lines
-        columns = -(-columns // 16) * 16
-    for given, slab in zip(rhs.split(rows), out.split(rows), strict=True):
-        slab.copy_(given)
-        _transform(slab, boundary[1:], 1)
-    for block, other in zip(out.split(columns, 1), others.split(columns, 0), strict=True):
-        _transform(block, boundary[:1], 0)
-        block.div_(first + other)
-        _restore(block, boundary[:1], 0)
-    for slab in out.split(rows):
-        _restore(slab, boundary[1:], 1)
+def _slabs(given: np.ndarray, result: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Both cut along the first axis into blocks."""
+    rows = max(1, BLOCK_BYTES * len(result) // max(1, result.nbytes))
+    for start in range(0, len(result), rows):
+        yield given[start : start + rows], result[start : start + rows]
 
 
-def _transform(block: Tensor, boundary: tuple[str, ...], first_axis: int) -> None:
+def _solve_block(given: np.ndarray, divisor: np.ndarray, boundary: tuple[str, ...], block: np.ndarray) -> None:
+    np.copyto(block, given)
+    _transform(block, boundary, 1)
+    np.divide(block, divisor, out=block)
+    _restore(block, boundary, 1)
+
+
+def _transform_slab(given: np.ndarray, boundary: tuple[str, ...], slab: np.ndarray) -> None:
+    np.copyto(slab, given)
+    _transform(slab, boundary, 1)
+
+
+def _solve_across(block: np.ndarray, first: np.ndarray, others: np.ndarray, boundary: tuple[str, ...]) -> None:
+    _transform(block, boundary, 0)
+    np.divide(block, first + others, out=block)
+    _restore(block, boundary, 0)
+
+
+def _transform(array: np.ndarray, boundary: tuple[str, ...], first_axis: int) -> None:
     """In place, along the axes from ``first_axis`` on."""
-    array = block.numpy()
     for axis, name in enumerate(boundary, first_axis):
         if name == "natural":
             result = scipy.fft.dct(array, axis=axis, overwrite_x=True)
@@ -79,9 +95,8 @@ def _transform(block: Tensor, boundary: tuple[str, ...], first_axis: int) -> Non
         _keep(array, result)
 
 
-def _restore(block: Tensor, boundary: tuple[str, ...], first_axis: int) -> None:
+def _restore(array: np.ndarray, boundary: tuple[str, ...], first_axis: int) -> None:
     """Undoes :func:`_transform`."""
-    array = block.numpy()
     for axis, name in enumerate(boundary, first_axis):
         if name == "natural":
             result = scipy.fft.idct(array, axis=axis, overwrite_x=True)
@@ -92,7 +107,31 @@ def _restore(block: Tensor, boundary: tuple[str, ...], first_axis: int) -> None:
         _keep(array, result)
 
 
-def _keep(array, result) -> None:
+def _keep(array: np.ndarray, result: np.ndarray) -> None:
     """``overwrite_x`` allows SciPy to compute in place, but does not promise it."""
     if result.ctypes.data != array.ctypes.data or result.strides != array.strides:
         array[...] = result
+
+
+def _run(tasks: list[Callable[[], None]]) -> None:
+    """All tasks, by the calling thread and by helpers, as many as torch has threads; SciPy releases the lock of Python."""
+    num_helpers = min(torch.get_num_threads(), len(tasks)) - 1
+    if num_helpers < 1:
+        workers = torch.get_num_threads() if len(tasks) == 1 else 1
+        with scipy.fft.set_workers(workers):
+            for task in tasks:
+                task()
+        return
+    if num_helpers not in _pools:
+        _pools[num_helpers] = ThreadPoolExecutor(num_helpers, thread_name_prefix="pt3d_largesteps grid")
+    waiting = iter(tasks)
+
+    def work() -> None:
+        for task in waiting:  # of a list, which the lock of Python guards: each task goes to one thread
+            task()
+
+    helpers = [_pools[num_helpers].submit(work) for _ in range(num_helpers)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():  # one that has not begun is not waited for
+            helper.result()

@@ -1,0 +1,129 @@
+"""Which solver a grid gets, and the solve as a differentiable function of the field and of lambda.
+
+    "cosine"              fast transforms (cosine.py): exact, for every size; no mask, no lambda per texel
+    "cholesky"            the sparse Cholesky factorisation over the valid texels (or "cholespy")
+    "conjugate_gradient"  matrix-free, with the transforms as preconditioner (grid_conjugate_gradient.py)
+    "auto"                the first that is possible and not too large
+
+The sparse factor of an image of T texels has about 8 T log2 T entries and is quicker than conjugate gradients from the second
+solve on; that of a volume has T^(4/3) and is not. So "auto" factorises up to 2^20 valid texels of a line or an image,
+up to 2^15 of a volume, and iterates above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pt3d_largesteps._checks import describe
+from pt3d_largesteps.grid import GridMatrix
+from pt3d_largesteps.grid_differences import differences
+from pt3d_largesteps.solvers.cosine import solve_uniform
+from pt3d_largesteps.solvers.differentiable import solve
+from pt3d_largesteps.solvers.grid_conjugate_gradient import GridConjugateGradientSolver
+from pt3d_largesteps.system import SystemMatrix
+
+MAX_FACTORISED = {1: 2**20, 2: 2**20, 3: 2**15}  # valid texels, by the number of axes
+_NAMES = ("cosine", "cholesky", "cholespy", "conjugate_gradient")
+_MAX_KEPT = 4  # solvers per matrix: a factory made anew at every call must not fill the memory
+
+GridSolverFactory = Callable[[GridMatrix, Tensor], Any]
+
+
+def solve_grid(matrix: GridMatrix, rhs: Tensor, solver: str | GridSolverFactory = "auto") -> Tensor:
+    """x with M x = rhs.
+
+    Args:
+        matrix: what is computed once (a factor, a guess) is kept with it.
+        rhs: (N, C, *shape), float32 or float64.
+        solver: "auto", "cosine", "cholesky", "cholespy", "conjugate_gradient", or a factory such as
+            ``functools.partial(GridConjugateGradientSolver, tolerance=1e-4)``.
+
+    Returns:
+        x, of the shape of ``rhs``, differentiable in ``rhs`` and in lambda as often as one likes. Equal to ``rhs`` where the
+        mask has no valid texel.
+
+    Raises:
+        TypeError, ValueError: a wrong shape, dtype or device; on the CPU a number that is NaN or infinite; a solver that
+            this matrix cannot have.
+        ConvergenceError: conjugate gradients did not reach their tolerance.
+
+    Example:
+        >>> x = solve_grid(GridMatrix((512, 512), mask=mask), u)
+    """
+    if isinstance(solver, str) and solver == "auto":
+        solver = best_solver(matrix)
+    if not callable(solver) and solver not in _NAMES:
+        raise ValueError(f"solver: expected one of {['auto', *_NAMES]} or a factory, got {describe(solver)}")
+    if solver == "cosine":
+        if not matrix.is_uniform:
+            raise ValueError('solver: expected another than "cosine" for a mask or a lambda per texel, got "cosine"')
+        return solve_uniform(matrix, rhs)
+    matrix.check_field("rhs", rhs)
+    if solver in ("cholesky", "cholespy"):
+        return _solve_factorised(matrix, rhs, solver)
+    factory = GridConjugateGradientSolver if solver == "conjugate_gradient" else solver
+    kept = _kept(matrix, ("solver", solver, rhs.dtype, rhs.device), lambda: factory(matrix.detach(), rhs.detach()))
+    return _IterativeSolve.apply(rhs, matrix.boundary, kept, 0, *matrix.weights(rhs))
+
+
+def best_solver(matrix: GridMatrix) -> str:
+    """What "auto" means for this matrix; see the top of this file."""
+    if matrix.is_uniform:
+        return "cosine"
+    small = matrix.batch_size is None and matrix.num_valid <= MAX_FACTORISED[matrix.ndim]
+    return "cholesky" if small else "conjugate_gradient"
+
+
+def _solve_factorised(matrix: GridMatrix, rhs: Tensor, solver: str) -> Tensor:
+    system: SystemMatrix = _kept(
+        matrix, ("system", rhs.dtype, rhs.device), lambda: matrix.to_system_matrix(rhs.dtype, valid_only=True)
+    )
+    columns = rhs.flatten(2).flatten(0, 1)  # (N C, T)
+    valid = None if matrix.mask is None else matrix.mask.flatten().nonzero().squeeze(1)
+    own = columns if valid is None else columns.index_select(1, valid)
+    solution = solve(system, own.T, solver).T
+    solution = solution if valid is None else columns.index_copy(1, valid, solution)
+    return solution.reshape(rhs.shape)
+
+
+def _kept(matrix: GridMatrix, key: tuple, make: Callable[[], Any]) -> Any:
+    """What the matrix has kept under this key, made where it has not; not kept where lambda is learned, and changes."""
+    if matrix.requires_grad:
+        return make()
+    kept = matrix._kept
+    if key not in kept:
+        alike = [other for other in kept if isinstance(other, tuple) and other[0] == key[0]]
+        for other in alike[: len(alike) + 1 - _MAX_KEPT]:
+            del kept[other]
+        kept[key] = make()
+    return kept[key]
+
+
+class _IterativeSolve(torch.autograd.Function):
+    """With y = M^-1 g: dL/drhs = y, dL/dW_0 = -y x, dL/dW_k = -(D_k y) (D_k x), summed to the shapes of the weights."""
+
+    @staticmethod
+    def forward(ctx, rhs: Tensor, boundary: Sequence[str], solver: Any, direction: int, *weights: Tensor) -> Tensor:
+        with torch.autocast(rhs.device.type, enabled=False):
+            solution = solver.solve(rhs.detach().contiguous(), direction)
+        ctx.save_for_backward(solution, *weights)
+        ctx.boundary, ctx.solver, ctx.direction = boundary, solver, direction
+        return solution
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        solution, *weights = ctx.saved_tensors
+        boundary = ctx.boundary
+        rhs_gradient = _IterativeSolve.apply(gradient, boundary, ctx.solver, ctx.direction + 1, *weights)
+        gradients = [None] * len(weights)
+        for k, weight in enumerate(weights):
+            if not ctx.needs_input_grad[4 + k]:
+                continue
+            axis = k - 1 - len(boundary)
+            ends = [rhs_gradient, solution] if k == 0 else [differences(f, axis, boundary[k - 1]) for f in (rhs_gradient, solution)]
+            gradients[k] = -(ends[0] * ends[1]).sum_to_size(weight.shape)
+        return rhs_gradient, None, None, None, *gradients
