@@ -22,6 +22,8 @@ except ImportError as error:
 from pt3d_largesteps._version import __version__
 from pt3d_largesteps.batch import BatchSystem
 from pt3d_largesteps.differential import from_differential, precondition, to_differential
+from pt3d_largesteps.grid import GridMatrix
+from pt3d_largesteps.grid_sparse import grid_laplacian, grid_system_matrix
 from pt3d_largesteps.laplacian import combinatorial_laplacian, cotangent_laplacian
 from pt3d_largesteps.large_steps_adam import LargeStepsAdam
 from pt3d_largesteps.mesh_system import compute_matrix
@@ -34,13 +36,16 @@ from pt3d_largesteps.replacing import replace_parameter
 from pt3d_largesteps.solvers import available_solvers
 from pt3d_largesteps.strength import lambda_from_alpha
 from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.texture import LargeStepsGrid
 from pt3d_largesteps.untangling import Untangled, untangle
 from pt3d_largesteps.visual_hull import visual_hull
 
 __all__ = [
     "BatchSystem",
+    "GridMatrix",
     "LargeSteps",
     "LargeStepsAdam",
+    "LargeStepsGrid",
     "OptimizationConfig",
     "PackedParameter",
     "Remeshed",
@@ -54,6 +59,8 @@ __all__ = [
     "compute_matrix",
     "cotangent_laplacian",
     "from_differential",
+    "grid_laplacian",
+    "grid_system_matrix",
     "lambda_from_alpha",
     "optimize",
     "precondition",

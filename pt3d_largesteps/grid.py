@@ -30,53 +30,9 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_float_dtype, describe
-from pt3d_largesteps.graph import Assembly
 from pt3d_largesteps.grid_arguments import checked_boundary, checked_mask, checked_shape, checked_spacing, checked_strength
-from pt3d_largesteps.grid_differences import both_valid, edge_list, eigenvalues_of_axis, mean_of_ends, multiply
-from pt3d_largesteps.laplacian import laplacian_from_edges
+from pt3d_largesteps.grid_differences import both_valid, eigenvalues_of_axis, mean_of_ends, multiply
 from pt3d_largesteps.strength import DEFAULT_LAMBDA
-from pt3d_largesteps.system import SystemMatrix
-
-
-def grid_laplacian(
-    shape: Sequence[int],
-    boundary: str | Sequence[str] = "natural",
-    spacing: float | Sequence[float] = 1.0,
-    mask: Tensor | None = None,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """The Laplacian of a regular grid as a sparse tensor, positive semidefinite, off the diagonal -1 / spacing^2.
-
-    Args:
-        shape: (L,), (H, W) or (D, H, W), each at least 1. Rows are texels in row-major order.
-        boundary: "natural", "periodic" or "fixed", for all axes or for each.
-        spacing: distance of neighbours, for all axes or for each, larger than 0.
-        mask: bool tensor of ``shape``; the rows of texels that are not valid are empty.
-        dtype, device: of the result.
-
-    Returns:
-        Coalesced sparse COO tensor (T, T), T the number of texels.
-
-    Raises:
-        TypeError, ValueError: as :class:`GridMatrix`.
-
-    Example:
-        >>> grid_laplacian((3,)).to_dense()
-        tensor([[ 1., -1.,  0.],
-                [-1.,  2., -1.],
-                [ 0., -1.,  1.]])
-    """
-    matrix = GridMatrix(shape, 1.0, boundary=boundary, spacing=spacing, mask=mask, device=device)
-    like = torch.empty(0, dtype=dtype, device=matrix.device)
-    weights = [weight.reshape(weight.shape[-matrix.ndim :]) for weight in matrix.weights(like)[1:]]
-    edges, weights, excess = edge_list(matrix.shape, matrix.boundary, weights, matrix.device)
-    kept = weights != 0
-    laplacian = laplacian_from_edges(edges[kept], weights[kept], math.prod(matrix.shape))
-    rows = excess.nonzero().squeeze(1)
-    outside = torch.sparse_coo_tensor(torch.stack([rows, rows]), excess[rows], laplacian.shape, check_invariants=True)
-    return (laplacian + outside).coalesce() if len(rows) else laplacian
 
 
 class GridMatrix:
@@ -256,37 +212,16 @@ class GridMatrix:
         """The same without a look at the field; a method, since torch.compile does not trace operators of objects."""
         return multiply(field, self.weights(field), self.boundary)
 
-    def to_system_matrix(self, dtype: torch.dtype = torch.float32, valid_only: bool = False) -> SystemMatrix:
-        """The same as a sparse matrix over the texels in row-major order, differentiable in lambda.
-
-        Args:
-            dtype: float32 or float64.
-            valid_only: over the valid texels of the mask only.
-
-        Raises:
-            ValueError: lambda is one per field of the batch.
-
-        Example:
-            >>> x = solve(matrix.to_system_matrix(), field.flatten(2)[0].T.contiguous())     # (T, C)
-        """
-        if self.batch_size is not None:
-            raise ValueError(f"matrix: expected one lambda for all fields, got one for each of {self.batch_size}")
-        like = torch.empty(0, dtype=dtype, device=self.device)
-        identity, *weights = (weight.reshape(weight.shape[-self.ndim :]) for weight in self.weights(like))
-        edges, weights, diagonal = edge_list(self.shape, self.boundary, weights, self.device)
-        diagonal = diagonal + identity.expand(self.shape).reshape(-1)
-        places = torch.ones(self.shape, device=self.device).nonzero().to(torch.float32)
-        if self.mask is not None:
-            valid = self.mask.flatten()
-            kept = valid[edges].all(1)
-            edges, weights = edges[kept], weights[kept]
-            if valid_only:
-                edges = (valid.cumsum(0) - 1)[edges]
-                diagonal, places = diagonal[valid], places[valid]
-        assembly = Assembly(edges, len(diagonal))
-        positions = torch.nn.functional.pad(places * places.new_tensor(self.spacing), (0, 3 - self.ndim))
-        values = assembly.values(weights, diagonal)
-        return SystemMatrix(assembly.crow_indices, assembly.col_indices, values, positions)
+    def numbers(self) -> dict[str, Any]:
+        """What makes it what it is, to be compared and saved."""
+        return {
+            "shape": self.shape,
+            "boundary": self.boundary,
+            "spacing": self.spacing,
+            "name": self._name,
+            "strength": self._value.detach(),
+            "mask": self.mask,
+        }
 
     def detach(self) -> GridMatrix:
         """The same matrix without gradients."""

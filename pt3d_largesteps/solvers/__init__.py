@@ -5,6 +5,8 @@
     "conjugate_gradient"  preconditioned conjugate gradients; needs nothing but torch
     "auto"                the best that is present
 
+Those of a :class:`~pt3d_largesteps.GridMatrix` are in ``solvers/grid.py``; of them the transforms need no factorisation.
+
 :func:`solve` is differentiable, with respect to b and to the matrix's values, as often as one likes.
 """
 
@@ -12,12 +14,15 @@ from pt3d_largesteps.solvers.base import Solver, available_solvers, solver_for
 from pt3d_largesteps.solvers.cholesky import CholeskyFactor, NotPositiveDefiniteError, factorize
 from pt3d_largesteps.solvers.conjugate_gradient import ConjugateGradientSolver, ConvergenceError
 from pt3d_largesteps.solvers.differentiable import solve
+from pt3d_largesteps.solvers.grid import solve_grid
+from pt3d_largesteps.solvers.grid_conjugate_gradient import GridConjugateGradientSolver
 from pt3d_largesteps.solvers.symbolic import SymbolicFactor, analyze
 
 __all__ = [
     "CholeskyFactor",
     "ConjugateGradientSolver",
     "ConvergenceError",
+    "GridConjugateGradientSolver",
     "NotPositiveDefiniteError",
     "Solver",
     "SymbolicFactor",
@@ -25,5 +30,6 @@ __all__ = [
     "available_solvers",
     "factorize",
     "solve",
+    "solve_grid",
     "solver_for",
 ]

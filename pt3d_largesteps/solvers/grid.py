@@ -21,6 +21,7 @@ from torch import Tensor
 from pt3d_largesteps._checks import describe
 from pt3d_largesteps.grid import GridMatrix
 from pt3d_largesteps.grid_differences import differences
+from pt3d_largesteps.grid_sparse import grid_system_matrix
 from pt3d_largesteps.solvers.cosine import solve_uniform
 from pt3d_largesteps.solvers.differentiable import solve
 from pt3d_largesteps.solvers.grid_conjugate_gradient import GridConjugateGradientSolver
@@ -80,7 +81,7 @@ def best_solver(matrix: GridMatrix) -> str:
 
 def _solve_factorised(matrix: GridMatrix, rhs: Tensor, solver: str) -> Tensor:
     system: SystemMatrix = _kept(
-        matrix, ("system", rhs.dtype, rhs.device), lambda: matrix.to_system_matrix(rhs.dtype, valid_only=True)
+        matrix, ("system", rhs.dtype, rhs.device), lambda: grid_system_matrix(matrix, rhs.dtype, valid_only=True)
     )
     columns = rhs.flatten(2).flatten(0, 1)  # (N C, T)
     valid = None if matrix.mask is None else matrix.mask.flatten().nonzero().squeeze(1)
@@ -124,6 +125,10 @@ class _IterativeSolve(torch.autograd.Function):
             if not ctx.needs_input_grad[4 + k]:
                 continue
             axis = k - 1 - len(boundary)
-            ends = [rhs_gradient, solution] if k == 0 else [differences(f, axis, boundary[k - 1]) for f in (rhs_gradient, solution)]
+            ends = (
+                [rhs_gradient, solution]
+                if k == 0
+                else [differences(f, axis, boundary[k - 1]) for f in (rhs_gradient, solution)]
+            )
             gradients[k] = -(ends[0] * ends[1]).sum_to_size(weight.shape)
         return rhs_gradient, None, None, None, *gradients

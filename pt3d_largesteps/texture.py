@@ -1,0 +1,153 @@
+"""The parameterisation u = (I + lambda L) x of images, textures and volumes as a module.
+
+Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3, with the grid
+in the place of the mesh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pt3d_largesteps._checks import check_finite, describe
+from pt3d_largesteps.differential import from_differential, to_differential
+from pt3d_largesteps.grid import GridMatrix
+from pt3d_largesteps.packed import PackedParameter
+from pt3d_largesteps.solvers.grid import GridSolverFactory
+
+
+class LargeStepsGrid(nn.Module):
+    """The differential coordinates of fields over a regular grid, as a module with one parameter.
+
+    ``forward()`` returns the fields x = M^-1 u; optimise ``parameters()`` with :class:`~pt3d_largesteps.UniformAdam`, which
+    takes its maximum over each field of the batch (over all of its channels), so that each goes the way it would go alone.
+
+    Args:
+        field: (N, C, L), (N, C, H, W) or (N, C, D, H, W), float32 or float64, finite.
+        lambda_, alpha, boundary, spacing: of :class:`~pt3d_largesteps.GridMatrix`. A ``nn.Parameter`` becomes a parameter of
+            the module, and is learned.
+        mask: bool tensor (L,), (H, W) or (D, H, W), the valid texels. The others keep the values of ``field``, and are not
+            felt by the valid ones; their u gets no gradient.
+        solver: of :func:`~pt3d_largesteps.solvers.grid.solve_grid`.
+
+    Attributes:
+        u: the parameter, of the shape of the field (:class:`~pt3d_largesteps.PackedParameter` with a mesh for each field).
+        matrix: the :class:`~pt3d_largesteps.GridMatrix`.
+
+    Raises:
+        TypeError, ValueError: as :class:`~pt3d_largesteps.GridMatrix`; a field of another form, or one that is not finite.
+
+    Example:
+        >>> steps = LargeStepsGrid(texture, lambda_=19.0, boundary=("natural", "periodic"))
+        >>> optimizer = UniformAdam(steps.parameters(), lr=1e-2)
+        >>> for _ in range(500):
+        ...     optimizer.zero_grad()
+        ...     loss = image_loss(render(steps()))
+        ...     loss.backward()
+        ...     optimizer.step()
+    """
+
+    def __init__(
+        self,
+        field: Tensor,
+        lambda_: float | Sequence[float] | Tensor | None = None,
+        *,
+        alpha: float | Tensor | None = None,
+        boundary: str | Sequence[str] = "natural",
+        spacing: float | Sequence[float] = 1.0,
+        mask: Tensor | None = None,
+        solver: str | GridSolverFactory = "auto",
+    ) -> None:
+        super().__init__()
+        if not isinstance(field, Tensor) or field.dim() not in (3, 4, 5):
+            raise ValueError(f"field: expected a tensor (N, C, L), (N, C, H, W) or (N, C, D, H, W), got {describe(field)}")
+        self.lambda_, self.alpha = lambda_, alpha  # registered where one is a parameter
+        self.solver = solver
+        self._options = {"shape": tuple(field.shape[2:]), "boundary": boundary, "spacing": spacing}
+        self._mask = mask
+        self.matrix = self._make_matrix(field.device)
+        self.matrix.check_field("field", field)
+        self._outside: Tensor | None = None  # the values that invalid texels keep
+        self.u = PackedParameter(self._encoded(field), [1] * len(field))
+
+    def forward(self) -> Tensor:
+        """The fields x = M^-1 u, (N, C, *shape), differentiable in u (and in lambda, where it is a parameter)."""
+        field = from_differential(self.matrix, self.u, self.solver)
+        return field if self._outside is None else torch.where(self.matrix.mask, field, self._outside)
+
+    @torch.no_grad()
+    def set_values(self, field: Tensor) -> None:
+        """Encodes other fields, in place: u = M x. An optimiser keeps the parameter and its state.
+
+        Args:
+            field: of the shape of u. Invalid texels keep its values from now on.
+
+        Example:
+            >>> steps.set_values(steps().clamp(0, 1))
+        """
+        if not isinstance(field, Tensor) or field.shape != self.u.shape:
+            raise ValueError(f"field: expected a tensor of shape {tuple(self.u.shape)}, got {describe(field)}")
+        self.u.copy_(self._encoded(field.detach().to(self.u)))
+
+    @torch.no_grad()
+    def _encoded(self, field: Tensor) -> Tensor:
+        check_finite("field", field)
+        u = to_differential(self.matrix, field.detach())
+        check_finite("u", u, "; the values are too large for the dtype")
+        self._outside = None if self.matrix.mask is None else field.detach().clone()
+        return u
+
+    def _make_matrix(self, device: torch.device) -> GridMatrix:
+        shape, options = self._options["shape"], {k: v for k, v in self._options.items() if k != "shape"}
+        return GridMatrix(shape, self.lambda_, alpha=self.alpha, mask=self._mask, device=device, **options)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The matrix and the values outside of the mask, saved with u: u means nothing without them."""
+        return {**self.matrix.numbers(), "outside": self._outside}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Refuses the coordinates of another matrix, whose fields would come out wrong without a word."""
+        expected = self.matrix.numbers()
+        if not isinstance(state, dict) or set(state) != {*expected, "outside"}:
+            raise ValueError(f"state_dict: expected the matrix of the grid beside u, got {describe(state)}")
+        for name, own in expected.items():
+            if name == "strength" and self.matrix.requires_grad:
+                continue
+            saved = state[name]
+            if isinstance(own, Tensor) and isinstance(saved, Tensor):
+                same = own.shape == saved.shape and torch.allclose(own.double(), saved.to(own.device).double(), rtol=1e-5)
+            else:
+                same = own is saved if own is None or saved is None else type(own) is type(saved) and own == saved
+            if not same:
+                raise ValueError(
+                    f"state_dict: expected the state of the same grid, got another {name}; make LargeStepsGrid with the"
+                    " saved one, or carry the fields over with set_values"
+                )
+        self._outside = None if state["outside"] is None else state["outside"].to(self.u)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if prefix + "_extra_state" in state_dict:  # before u is touched: a refused state changes nothing
+            self.set_extra_state(state_dict[prefix + "_extra_state"])
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._follow_parameter()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LargeStepsGrid:
+        module = super()._apply(fn, recurse)
+        self._follow_parameter()
+        return module
+
+    def _follow_parameter(self) -> None:
+        """Takes everything else to the device and dtype of u."""
+        u = self.u
+        if not isinstance(u, PackedParameter):  # torch may put another parameter in the place of one that moves
+            self.u = u = PackedParameter(u.data, [1] * len(u), u.requires_grad)
+        if self.matrix.requires_grad or self.matrix.device != u.device:
+            self._mask = None if self._mask is None else self._mask.to(u.device)
+            self.matrix = self._make_matrix(u.device)
+        self._outside = None if self._outside is None else self._outside.to(u)
+
+    def extra_repr(self) -> str:
+        return f"fields={len(self.u)}, channels={self.u.shape[1]}, {self.matrix!r}, solver={self.solver}"
