@@ -96,7 +96,8 @@ class GridMatrix:
         if value.requires_grad and value.device != self.device:
             raise ValueError(f"{self._name}: expected it on {self.device}, since it requires gradients, got {describe(value)}")
         # A copy: what happens to a given tensor in place is not seen any more, unless it is learned.
-        self._value = value if value.requires_grad else value.to(self.device, copy=True)
+        with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
+            self._value = value if value.requires_grad else value.to(self.device, copy=True)
         self._kept: dict[Any, Any] = {}  # what is computed of numbers that do not require gradients
 
     @property
@@ -158,7 +159,7 @@ class GridMatrix:
         value = value.reshape(-1, 1) if self._form == "field" else value.reshape(1, -1)
         identity = torch.ones_like(value[:, :1]) if self._name == "lambda_" else 1 - value
         coefficients = torch.cat([identity, value * value.new_tensor([1 / h**2 for h in self.spacing])], dim=1).to(device)
-        if not coefficients.requires_grad:  # a copy to a GPU is not to be made at every solve
+        if self._keeps():  # a copy to a GPU is not to be made at every solve
             self._kept[device] = coefficients
         return coefficients
 
@@ -186,9 +187,15 @@ class GridMatrix:
                 continue
             weight = mean_of_ends(on_axis, axis, boundary) / spacing**2
             weights.append(weight if self.mask is None else both_valid(self.mask, axis, boundary) * weight)
-        if not self.requires_grad:
+        if self._keeps():
             self._kept[key] = weights
         return weights
+
+    def _keeps(self) -> bool:
+        """Whether what is computed now can be kept; torch.compile would keep what it traces with."""
+        if self.requires_grad or torch.compiler.is_compiling():
+            return False
+        return not torch.is_inference_mode_enabled()
 
     def check_field(self, name: str, field: Tensor) -> None:
         """Raises unless ``field`` is (N, C, *shape) of float32 or float64, on the matrix's device."""

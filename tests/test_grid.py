@@ -9,9 +9,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from grids import BOUNDARIES, by_loops, kronecker, relative_error, scipy_product, scipy_solution
 from torch.autograd import gradcheck, gradgradcheck
 
-from grids import BOUNDARIES, by_loops, kronecker, relative_error, scipy_product, scipy_solution
 from pt3d_largesteps import (
     GridMatrix,
     from_differential,
@@ -122,12 +122,12 @@ class TestMaskedSolve:
 
     @ITERATIVE_AND_DIRECT
     def test_derivatives(self, solver, device):
-        mask = masked((3, 4), device)
-        field = torch.randn(2, 1, 3, 4, dtype=torch.float64, device=device, requires_grad=True)
-        per_texel = torch.rand(3, 4, dtype=torch.float64, device=device, requires_grad=True)
+        mask = masked((2, 4), device)
+        field = torch.randn(1, 2, 2, 4, dtype=torch.float64, device=device, requires_grad=True)
+        per_texel = torch.rand(2, 4, dtype=torch.float64, device=device, requires_grad=True)
 
         def solution(lambda_, field):
-            return solve_grid(GridMatrix((3, 4), lambda_, boundary=("fixed", "periodic"), mask=mask), field, solver)
+            return solve_grid(GridMatrix((2, 4), lambda_, boundary=("fixed", "periodic"), mask=mask), field, solver)
 
         assert gradcheck(solution, (per_texel, field))
         assert gradgradcheck(solution, (per_texel, field), atol=1e-4)
@@ -197,6 +197,20 @@ class TestMaskedSolve:
         columns = solve(grid_system_matrix(matrix.to(device), torch.float64), field.flatten(2)[0].T)
         torch.testing.assert_close(columns.T.view(1, 3, 5, 4), from_differential(matrix, field))
 
+    @pytest.mark.parametrize("given", [None, "mask", "lambda"])
+    def test_under_inference_mode_and_then_with_gradients(self, given, device):
+        field = torch.randn(1, 2, 6, 6, device=device)
+        lambda_ = 9 * torch.rand(6, 6, device=device) if given == "lambda" else None
+        mask = masked((6, 6), device) if given == "mask" else None
+        with torch.inference_mode():
+            matrix = GridMatrix((6, 6), lambda_, mask=mask)
+            solutions = [solve_grid(matrix, field, solver) for solver in ("auto", "conjugate_gradient")]
+            torch.testing.assert_close(matrix @ solutions[0], field, rtol=1e-4, atol=1e-4)
+        for solver in ("auto", "conjugate_gradient"):
+            field = field.detach().clone().requires_grad_()
+            solve_grid(matrix, field, solver).square().sum().backward()
+            torch.testing.assert_close(field.grad, 2 * solve_grid(matrix, solutions[0].clone()), rtol=1e-3, atol=1e-3)
+
     def test_precondition(self, device):
         matrix = GridMatrix((6, 5))
         field = torch.randn(1, 2, 6, 5, dtype=torch.float64, device=device)
@@ -227,7 +241,12 @@ class TestErrors:
             (((3, 3),), {"spacing": (1.0, 1.0, 1.0)}, ValueError, "spacing: expected a number, or 2 of them"),
             (((3, 3),), {"mask": torch.ones(3, 3)}, ValueError, "mask: expected a bool tensor"),
             (((3, 3),), {"mask": torch.ones(3, 4) > 0}, ValueError, r"mask: expected a bool tensor of shape \(3, 3\)"),
-            (((3, 3),), {"mask": torch.zeros(3, 3) > 0}, ValueError, "mask: expected at least one valid texel, got none among 9"),
+            (
+                ((3, 3),),
+                {"mask": torch.zeros(3, 3) > 0},
+                ValueError,
+                "mask: expected at least one valid texel, got none",
+            ),
         ],
     )
     def test_wrong_grids(self, arguments, options, error, message):

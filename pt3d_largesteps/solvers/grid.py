@@ -100,7 +100,8 @@ def _kept(matrix: GridMatrix, key: tuple, make: Callable[[], Any]) -> Any:
         alike = [other for other in kept if isinstance(other, tuple) and other[0] == key[0]]
         for other in alike[: len(alike) + 1 - _MAX_KEPT]:
             del kept[other]
-        kept[key] = make()
+        with torch.inference_mode(False):  # it may be needed for gradients later
+            kept[key] = make()
     return kept[key]
 
 
