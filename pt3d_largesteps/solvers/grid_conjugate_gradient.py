@@ -64,6 +64,9 @@ class GridConjugateGradientSolver:
     def _precondition_by(self, matrix: GridMatrix, like: Tensor) -> None:
         """The diagonal scaling and the mean weights, of the valid texels and the edges between them."""
         ndim, mask = matrix.ndim, matrix.mask
+        if matrix.is_uniform:
+            self._scale, self._coefficients = like.new_ones(()), matrix.coefficients(like.device).detach()
+            return
         diagonal = self._weights[0] + like.new_zeros(matrix.shape)
         for k, name in enumerate(matrix.boundary):
             diagonal = diagonal + _sums_at_ends(self._weights[k + 1], k - ndim, matrix.shape[k], name) / (8 * ndim)
