@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import scipy.sparse
@@ -236,22 +237,26 @@ def test_numbers_that_are_not_finite(entry, boundary):
         from_differential(matrix, torch.full((1, 1, 6, 7), 1e38))
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_memory():
     """Beside the field nothing but the result, and a few blocks."""
     code = """
-import resource, torch
+import torch
+from pathlib import Path
 from pt3d_largesteps.grid import GridMatrix
 from pt3d_largesteps.solvers.cosine import solve_uniform
+def peak():  # of this process alone; getrusage knows that of the parent too
+    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
 torch.set_num_threads(2)
 matrix, small = GridMatrix((2048, 2048)), GridMatrix((256, 256))
 field = torch.randn(1, 4, 2048, 2048)
 solve_uniform(small, torch.randn(1, 1, 256, 256))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 result = solve_uniform(matrix, field)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (field.numel() * 4))
+print((peak() - before) / field.nbytes)
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(printed.stdout) < 1.3  # the result is 1
+    assert 0.8 < float(printed.stdout) < 1.3  # the result is 1
 
 
 @pytest.mark.gpu

@@ -71,7 +71,7 @@ class GridConjugateGradientSolver:
         for k, name in enumerate(matrix.boundary):
             diagonal = diagonal + _sums_at_ends(self._weights[k + 1], k - ndim, matrix.shape[k], name) / (8 * ndim)
         valid = torch.ones(matrix.shape, device=like.device, dtype=torch.bool) if mask is None else mask
-        self._scale = (diagonal / _mean(diagonal, valid)).rsqrt()  # 1 / S
+        self._scale = (diagonal / _mean(diagonal, valid).to(like)).rsqrt()  # 1 / S
         coefficients = [_mean(self._weights[0] * self._scale**2, valid)]
         for k, name in enumerate(matrix.boundary):
             axis = k - ndim
