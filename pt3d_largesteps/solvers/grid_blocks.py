@@ -26,6 +26,7 @@ from torch import Tensor
 from pt3d_largesteps.solvers.grid_transforms import eigenvalues_in_order
 
 BLOCK_BYTES = 2**20  # measured: between half and four times that there is little difference
+_TASKS = 8  # more than threads, where there are several fields
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 os.register_at_fork(after_in_child=_pools.clear)  # a child has the pools of its parent, but not their threads
@@ -44,23 +45,26 @@ def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]
         values.append(own.to(rhs.dtype).numpy().reshape(-1, *[1] * (ndim - 1 - k)))
     others = sum(values[1:], start=np.zeros((), values[0].dtype))  # of all axes but the first
     given, result = rhs.detach().numpy(), out.detach().numpy()
-    if ndim == 1 or result[0].nbytes <= BLOCK_BYTES:
+    field_bytes = max(1, result[0].nbytes)
+    if ndim == 1 or field_bytes <= BLOCK_BYTES:
+        at_once = max(1, min(BLOCK_BYTES // field_bytes, -(-len(result) // _TASKS)))
         divisor = values[0] + others
-        _run([partial(_solve_block, a, divisor, boundary, b) for a, b in _slabs(given, result)])
+        _run([partial(_solve_block, a, divisor, boundary, b) for a, b in _slabs(given, result, at_once)])
         return
-    for source, field in zip(given, result, strict=True):
-        _run([partial(_transform_slab, a, boundary[1:], b) for a, b in _slabs(source, field)])
-        columns = max(1, BLOCK_BYTES * field.shape[1] // field.nbytes)
-        columns = -(-columns // 16) * 16 if ndim == 2 else columns  # whole cache lines
-        starts = range(0, field.shape[1], columns)
-        blocks = [(field[:, start : start + columns], others[start : start + columns]) for start in starts]
-        _run([partial(_solve_across, block, values[0], other, boundary[:1]) for block, other in blocks])
-        _run([partial(_restore, slab, boundary[1:], 1) for slab, _ in _slabs(field, field)])
+    # Blocks do not depend on the number of threads, but there are enough of them for several to have equal parts.
+    block_bytes = min(BLOCK_BYTES, field_bytes // 4)
+    rows, columns = (max(1, block_bytes * size // field_bytes) for size in shape[:2])
+    columns = -(-columns // 16) * 16 if ndim == 2 else columns  # whole cache lines
+    cuts = [slice(start, start + columns) for start in range(0, shape[1], columns)]
+    for sources, fields in _slabs(given, result, max(1, _TASKS * BLOCK_BYTES // field_bytes)):
+        slabs = [pair for source, field in zip(sources, fields, strict=True) for pair in _slabs(source, field, rows)]
+        _run([partial(_transform_slab, a, boundary[1:], b) for a, b in slabs])
+        _run([partial(_solve_across, field[:, cut], values[0], others[cut], boundary[:1]) for field in fields for cut in cuts])
+        _run([partial(_restore, slab, boundary[1:], 1) for _, slab in slabs])
 
 
-def _slabs(given: np.ndarray, result: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Both cut along the first axis into blocks."""
-    rows = max(1, BLOCK_BYTES * len(result) // max(1, result.nbytes))
+def _slabs(given: np.ndarray, result: np.ndarray, rows: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """Both cut along the first axis."""
     for start in range(0, len(result), rows):
         yield given[start : start + rows], result[start : start + rows]
 
