@@ -1,0 +1,92 @@
+"""Textures across the seams of their uv maps: a map that is cut gives the matrix of the one that is not."""
+
+import pytest
+import torch
+from pytorch3d.renderer import TexturesUV
+from pytorch3d.structures import Meshes
+
+from pt3d_largesteps import from_differential, grid_laplacian, to_differential
+from pt3d_largesteps.uv_texture import texel_graph
+
+
+def strip(rectangles, size, device="cpu", shared=False):
+    """Two squares side by side as a mesh, and in the map the rectangles (left, top, right, bottom), in texels."""
+    verts = torch.tensor([[x, y, 0.0] for x in (0, 1, 2) for y in (0, 1)], device=device)
+    faces = torch.tensor([[0, 2, 1], [2, 3, 1], [2, 4, 3], [4, 5, 3]], device=device)
+    uvs, faces_uvs = [], []
+    for first, (left, top, right, bottom) in zip((0, 2), rectangles, strict=True):
+        corners = {first: (left, bottom), first + 1: (left, top), first + 2: (right, bottom), first + 3: (right, top)}
+        start, names = len(uvs), list(corners)
+        uvs += [(x / size, 1 - y / size) for x, y in corners.values()]
+        faces_uvs += [[start + names.index(int(v)) for v in face] for face in faces[first : first + 2]]
+    textures = TexturesUV(
+        torch.zeros(1, size, size, 3, device=device),
+        torch.tensor([faces_uvs], device=device),
+        torch.tensor([uvs], device=device),
+        align_corners=False,
+    )
+    return Meshes([verts], [faces], textures=textures)
+
+
+def test_a_cut_map_gives_the_matrix_of_the_whole_one(device):
+    whole = texel_graph(strip([(0, 0, 8, 8), (8, 0, 16, 8)], 24, device), 24)
+    assert (int(whole.mask.sum()), whole.num_seam_edges) == (128, 0)
+    laplacian = whole.matrix(1.0, dtype=torch.float64).to_dense() - torch.eye(128, device=device)
+    assert torch.equal(laplacian, grid_laplacian((8, 16), dtype=torch.float64, device=device).to_dense())
+
+    cut = texel_graph(strip([(0, 0, 8, 8), (12, 10, 20, 18)], 24, device), 24)
+    assert (int(cut.mask.sum()), cut.num_seam_edges) == (128, 8)
+    field = torch.randn(8, 16, 2, device=device)
+    maps = torch.zeros(1, 24, 24, 2, device=device)
+    maps[0, :8, :8], maps[0, 10:18, 12:20] = field[:, :8], field[:, 8:]
+    solution = cut.scatter(from_differential(cut.matrix(), cut.gather(maps)))
+    expected = from_differential(whole.matrix(), field.reshape(128, 2)).view(8, 16, 2)
+    torch.testing.assert_close(solution[0, :8, :8], expected[:, :8], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(solution[0, 10:18, 12:20], expected[:, 8:], rtol=1e-4, atol=1e-6)
+
+
+def test_islands_side_by_side_are_joined_across_the_seam_only(device):
+    # the right square lies left of the left one: their borders touch, but not where they belong together
+    graph = texel_graph(strip([(8, 0, 16, 8), (0, 0, 8, 8)], 24, device), 24)
+    assert graph.num_seam_edges == 8
+    pairs = graph.edges[-8:].sort(1).values
+    columns = torch.stack([pairs[:, 0] % 16, pairs[:, 1] % 16], dim=1).tolist()
+    assert columns == [[0, 15]] * 8
+    assert not any(abs(int(a) % 16 - int(b) % 16) == 1 and {int(a) % 16, int(b) % 16} == {7, 8} for a, b in graph.edges)
+
+
+def test_sides_of_different_density(device):
+    graph = texel_graph(strip([(0, 0, 8, 8), (12, 8, 14, 12)], 24, device), 24)
+    assert graph.num_seam_edges == 8  # every texel of the finer side has its partner
+    assert len(graph.edges) == len(graph.edges.sort(1).values.unique(dim=0))
+
+
+def test_maps_of_several_meshes(device):
+    one = strip([(0, 0, 8, 8), (12, 10, 20, 18)], 24, device)
+    graph, alone = texel_graph(one.extend(2), 24), texel_graph(one, 24)
+    assert (len(graph.edges), graph.num_seam_edges) == (2 * len(alone.edges), 16)
+    assert bool(((graph.edges < 128).sum(1) != 1).all())
+
+
+def test_gradients_reach_the_values(device):
+    graph = texel_graph(strip([(0, 0, 8, 8), (12, 10, 20, 18)], 24, device), 24)
+    matrix = graph.matrix()
+    maps = torch.rand(1, 24, 24, 3, device=device)
+    u = to_differential(matrix, graph.gather(maps)).requires_grad_()
+    restored = graph.scatter(from_differential(matrix, u), maps)
+    torch.testing.assert_close(restored.detach(), maps, rtol=1e-4, atol=1e-5)
+    restored.sum().backward()
+    torch.testing.assert_close(u.grad, torch.ones_like(u), rtol=1e-4, atol=1e-4)
+
+
+def test_wrong_arguments():
+    meshes = strip([(0, 0, 8, 8), (12, 10, 20, 18)], 24)
+    with pytest.raises(ValueError, match="size: expected a positive int"):
+        texel_graph(meshes, 0)
+    with pytest.raises(TypeError, match="meshes: expected Meshes with TexturesUV"):
+        texel_graph(Meshes(meshes.verts_list(), meshes.faces_list()), 24)
+    with pytest.raises(ValueError, match="maps: expected a tensor of shape"):
+        texel_graph(meshes, 24).gather(torch.zeros(1, 3, 24, 24))
+    outside = strip([(-80, 0, -70, 8), (-60, 10, -50, 18)], 24)
+    with pytest.raises(ValueError, match="meshes: expected uvs that cover at least one of the texels, got none of 576"):
+        texel_graph(outside, 24)
