@@ -29,7 +29,8 @@ BLOCK_BYTES = 2**20  # measured: between half and four times that there is littl
 _TASKS = 8  # more than threads, where there are several fields
 
 _pools: dict[int, ThreadPoolExecutor] = {}
-os.register_at_fork(after_in_child=_pools.clear)  # a child has the pools of its parent, but not their threads
+if hasattr(os, "register_at_fork"):  # a child has the pools of its parent, but not their threads
+    os.register_at_fork(after_in_child=_pools.clear)
 
 
 def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...], out: Tensor) -> None:
