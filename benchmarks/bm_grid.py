@@ -32,7 +32,7 @@ from machine import heading
 from peers import set_threads
 from pt3d_largesteps import GridMatrix, grid_system_matrix
 from pt3d_largesteps.solvers import ConjugateGradientSolver, GridConjugateGradientSolver, solve, solve_grid, solver_for
-from timing import MS, interleave, load_line, pair, single, table_head, write_csv
+from timing import MS, PAUSE, interleave, load_line, pair, single, table_head, write_csv
 
 LAMBDA = 19.0
 GRIDS = ["512x512", "1024x1024", "2048x2048", "4096x4096", "8192x8192", "64x64x64", "128x128x128", "256x256x256"]
@@ -107,7 +107,7 @@ def _row(grid: str, masked: bool, methods: list[str], options: argparse.Namespac
                 functions[name]()
                 iterations = solver.iterations
     least = 5 if torch.Size(shape).numel() <= 2**24 else 2
-    times = interleave(functions, options.seconds, least=least)
+    times = interleave(functions, options.seconds, least=least, pause=PAUSE)
     row = {"grid": grid, "boundary": options.boundary, "masked": masked, "threads": options.threads, "iterations": iterations}
     memory = {}
     for name, one in times.items():
