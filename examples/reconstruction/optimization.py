@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
+from torch import Tensor
 
 from pt3d_largesteps import OptimizationConfig
 from pt3d_largesteps.optimization import COARSE_TO_FINE, FROM_HULL, History, Optimization, Stage
@@ -97,6 +99,24 @@ def reconstruct(
     return _reconstruct([target], settings, on_step, checkpoint, checkpoint_every)[0]
 
 
+def reconstruct_images(
+    images: Tensor, cameras: Any, settings: Settings, on_step: Callable[[Optimization], None] = lambda run: None
+) -> Run:
+    """As :func:`reconstruct`, from given images (views, H, W, C) on the device of the cameras.
+
+    C is 4, colours in the default light and alpha, as ``PyTorch3DRenderer`` makes them; or 1, silhouettes alone. Number and
+    size of the images are theirs, not the settings'.
+    """
+    if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[-1] not in (1, 4):
+        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"images: expected a tensor (views, H, W, 4) or (views, H, W, 1), got {got}")
+    begin = time.perf_counter()
+    light = SphericalHarmonicsLight.default() if images.shape[-1] == 4 else None
+    renderer = PyTorch3DRenderer(tuple(images.shape[1:3]), light)
+    image_loss = ImageLoss(renderer, cameras, images, None if light is None else CHANNEL_WEIGHTS)
+    return _optimize(image_loss, 1, replace(settings, device=str(images.device)), on_step, begin=begin)[0]
+
+
 def reconstruct_together(
     targets: Sequence[Meshes], settings: Settings, on_step: Callable[[Optimization], None] = lambda run: None
 ) -> list[Run]:
@@ -122,11 +142,25 @@ def _reconstruct(
     cameras = fibonacci_cameras(settings.views, settings.device)
     renderer = PyTorch3DRenderer(settings.resolution, SphericalHarmonicsLight.default())
     image_loss = ImageLoss.of_meshes(join_meshes_as_batch(list(targets)), renderer, cameras, CHANNEL_WEIGHTS)
+    return _optimize(image_loss, len(targets), settings, on_step, checkpoint, checkpoint_every, begin=begin)
+
+
+def _optimize(
+    image_loss: ImageLoss,
+    num_targets: int,
+    settings: Settings,
+    on_step: Callable[[Optimization], None],
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 100,
+    *,
+    begin: float,
+) -> list[Run]:
+    """A run for each target; ``begin`` is when the first of it began, by ``time.perf_counter``."""
     start = start_meshes(image_loss, settings)
     seconds = dict.fromkeys(("solve", "render", "optimizer", "remesh"), 0.0)
     seconds["start"] = time.perf_counter() - begin
     frames, interrupted, repaired = [(0, start)], False, None
-    frame_every = max(settings.steps // 40, 1) if len(targets) == 1 else settings.steps + 1  # no pictures of many
+    frame_every = max(settings.steps // 40, 1) if num_targets == 1 else settings.steps + 1  # no pictures of many
 
     def keep_frame(run: Optimization) -> None:
         if run.step % frame_every == 0 or run.step == settings.steps:
@@ -156,26 +190,26 @@ def _reconstruct(
     seconds["remesh"] = history.remesh_seconds
     seconds["render"] = max(sum(history.seconds[steps_before:]) - seconds["solve"] - seconds["optimizer"], 0.0)
     with torch.no_grad():
-        losses = image_loss(meshes, range(settings.views)).tolist()
+        losses = image_loss(meshes, range(image_loss.num_views)).tolist()
     return [
         Run(
             start[index],
             meshes[index],
-            history if len(targets) == 1 else _history_of_one(history, index),
+            history if num_targets == 1 else _history_of_one(history, index),
             losses[index],
             optimization.step - steps_before,
             frames,
-            {part: value / len(targets) for part, value in seconds.items()},
+            {part: value / num_targets for part, value in seconds.items()},
             0 if repaired is None else int(repaired[index]),
             interrupted,
         )
-        for index in range(len(targets))
+        for index in range(num_targets)
     ]
 
 
 def start_meshes(image_loss: ImageLoss, settings: Settings) -> Meshes:
     """For each target: a sphere, coarse if it will be refined, of 2,562 vertices if not; or the hull of its silhouettes."""
-    silhouettes = image_loss.images[..., 3] if image_loss.images.dim() == 5 else image_loss.images[:, None, ..., 3]
+    silhouettes = image_loss.images[..., -1] if image_loss.images.dim() == 5 else image_loss.images[:, None, ..., -1]
     num_verts = HULL_VERTS if settings.remesh else PLAIN_VERTS
     sphere = ico_sphere(3 if settings.remesh and settings.start == "sphere" else 4, device=settings.device)
     sphere = sphere.scale_verts(START_RADIUS)
