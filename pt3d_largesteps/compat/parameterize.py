@@ -70,4 +70,9 @@ def from_differential(L: Tensor, u: Tensor, method: str = "Cholesky") -> Tensor:
         raise ValueError(f"method: expected one of {list(SOLVERS)}, got {describe(method)}")
     system = system_of(L, "L")
     system.check_rhs("u", u)
-    return solve(system, u, SOLVERS[method])
+    try:
+        return solve(system, u, SOLVERS[method])
+    except ValueError as error:
+        if not str(error).startswith("rhs:"):
+            raise
+        raise ValueError(str(error).replace("rhs", "u", 1)) from None
