@@ -70,7 +70,8 @@ def fit(options: argparse.Namespace) -> list[str]:
     _save(options.out / "texture.png", chosen, target.cpu(), moments, options)
     print(table(rows(chosen)))
     on_sight = decibels_on_sight(descents[0].decibels[0], options.fraction, 10 * steps)
-    print(f"\nfewest steps of all runs, {options.fraction:.3g} of the texels at each:\n{table(ratios(descents, on_sight))}")
+    share = f"{100 * options.fraction:.3g} % of the texels"
+    print(f"\nfewest steps of all runs, {share} at each:\n{table(ratios(descents, on_sight))}")
     return ["texture.png", "texture.csv"]
 
 
@@ -106,7 +107,9 @@ def _detail(image: Tensor) -> Tensor:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog="See the head of this file for the output.")
     parser.add_argument("--out", type=Path, default=Path("out/texture"), help="output folder (default: %(default)s)")
-    parser.add_argument("--size", type=positive_int, default=512, help="texels of a row (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=positive_int, default=512, help="texels of a row; a mesh has half as many rows (default: %(default)s)"
+    )
     steps_help = f"of each run (default: {STEPS}, on a mesh {seam.STEPS})"
     parser.add_argument("--steps", type=positive_int, help=steps_help)
     parser.add_argument("--fraction", type=fraction, default=0.01, help="of the texels at a step (default: %(default)s)")

@@ -39,7 +39,7 @@ class Recipe:
         if self.lambda_ is None:
             return f"{self.optimizer}, no solve"
         boundary = "" if self.boundary == "natural" else ", periodic"
-        return f"large steps, λ = {self.lambda_:g}{boundary}"
+        return f"large steps, lambda {self.lambda_:g}{boundary}"
 
     def begin(self, start: Tensor) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The module that returns the field, and the optimiser of its parameter."""
@@ -157,7 +157,8 @@ def decibels_on_sight(start: float, fraction: float, steps: int) -> list[float]:
 
     Nothing that treats the texels one by one can be expected to be faster: those not seen yet are as they were.
     """
-    return [start - 10 * step * math.log10(1 - fraction) if fraction < 1 else math.inf for step in range(steps + 1)]
+    gain = -10 * math.log10(1 - fraction) if fraction < 1 else math.inf
+    return [start, *(start + gain * step for step in range(1, steps + 1))]
 
 
 def _now(like: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def ratios(descents: Sequence[Descent], on_sight: Sequence[float] = (), levels: 
 
 
 def write_table(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)
@@ -107,7 +108,7 @@ def curves(axis: Axes, descents: Sequence[Descent], on_sight: Sequence[float] = 
         axis.plot(descent.decibels, label=label, linewidth=1.4, linestyle="-" if is_large(descent) else "--")
     if on_sight:
         axis.plot(on_sight, color="0.4", linewidth=1, linestyle=":", label="each right when first seen")
-    limits = [value for descent in descents for value in descent.decibels]
+    limits = [value for descent in descents for value in descent.decibels if math.isfinite(value)]
     axis.set_ylim(min(limits) - 0.5, max(limits) + 1)
     axis.set(xlabel="step", ylabel="PSNR in dB")
     axis.spines[["top", "right"]].set_visible(False)

@@ -43,8 +43,7 @@ def fit(options: argparse.Namespace) -> list[str]:
     chosen = best_of_each(descents)
     _save(options.out / "mesh.png", globe, target, descents, moments)
     print(table(_rows(chosen, moments)))
-    across, elsewhere = jump(target)
-    print(f"\nthe jump across the seam in those between other columns; in the target {across / elsewhere:.2f}")
+    print(f"\nseam: the jump across it, in those between other columns; in the target {jump(target):.2f}")
     seen = f"{options.views} pictures of {options.resolution} x {options.resolution} pixels"
     print(f"\nfewest steps of all runs, {seen} at each:\n{table(ratios(descents, levels=LEVELS))}")
     return ["mesh.png", "mesh.csv"]
@@ -55,8 +54,7 @@ def _rows(descents: Sequence[Descent], moments: Sequence[int]) -> list[dict[str,
     lines = rows(descents, LEVELS)
     for line, descent in zip(lines, descents, strict=True):
         for step in moments:
-            across, elsewhere = jump(descent.fields[step])
-            line[f"seam at {step}"] = across / elsewhere
+            line[f"seam at {step}"] = jump(descent.fields[step])
     return lines
 
 
@@ -71,8 +69,8 @@ def _save(path: Path, globe: Globe, target: Tensor, descents: Sequence[Descent],
     )
     columns = {
         "UniformAdam, no solve": best(descents, large=False),
-        f"large steps, λ = {closed.recipe.lambda_:g}, natural boundary: a seam": open_,
-        f"large steps, λ = {closed.recipe.lambda_:g}, periodic boundary: no seam": closed,
+        f"large steps, lambda {closed.recipe.lambda_:g}, natural boundary: a seam": open_,
+        f"large steps, lambda {closed.recipe.lambda_:g}, periodic boundary: no seam": closed,
     }
     figure = Figure(figsize=(12.6, 2.2 * len(moments) + 3.2), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(2.2 * len(moments), 3.0))
