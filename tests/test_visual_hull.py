@@ -24,7 +24,7 @@ from reconstruction.loading import into_unit_ball
 from reconstruction.shapes import SHAPES
 from reconstruction.views import DISTANCE, FIELD_OF_VIEW, fibonacci_cameras
 
-GENUS = {"animal": [0], "pot": [1], "mug": [1], "pretzel": [3], "links": [1, 1]}  # of each part
+GENUS = {"animal": [0], "pot": [1], "mug": [1], "pretzel": [3], "links": [1, 1], "hand": [0], "star": [0]}  # of each part
 PIXEL = DISTANCE * np.tan(np.radians(FIELD_OF_VIEW / 2)) / 64  # at the origin, of 128
 
 
