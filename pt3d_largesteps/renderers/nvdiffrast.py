@@ -17,6 +17,7 @@ from torch import Tensor
 from pt3d_largesteps._checks import check_number, describe
 from pt3d_largesteps.renderers.clip_space import clip_from_world, depth_range, to_clip_space
 from pt3d_largesteps.renderers.projection import check_image_size
+from pt3d_largesteps.renderers.scene import check_views
 from pt3d_largesteps.renderers.shading import SphericalHarmonicsLight, vertex_normals
 
 _INSTALL = "pip install --no-build-isolation git+https://github.com/NVlabs/nvdiffrast.git"
@@ -107,7 +108,7 @@ class NvdiffrastRenderer:
 
     def __call__(self, meshes: Any, cameras: Any) -> Tensor:
         """Images (N, H, W, 4), or silhouettes (N, H, W, 1), of N meshes, or of one mesh from N cameras."""
-        num_images = _check_views(meshes, cameras)
+        num_images = _check_devices(meshes, cameras)
         background = torch.tensor([0.0] if self.light is None else [*self.background, 0.0], device=meshes.device)
         if meshes.isempty():
             return background.expand(num_images, *self.image_size, -1).clone()
@@ -218,21 +219,15 @@ def _faces_camera(pos: Tensor, faces: Tensor) -> Tensor:
     return (a * torch.linalg.cross(b, c)).sum(1) <= 0
 
 
-def _check_views(meshes: Any, cameras: Any) -> int:
+def _check_devices(meshes: Any, cameras: Any) -> int:
     """The number of images."""
-    if not hasattr(meshes, "verts_packed"):
-        raise TypeError(f"meshes: expected Meshes, got {describe(meshes)}")
-    if not hasattr(cameras, "get_world_to_view_transform"):
-        raise TypeError(f"cameras: expected PyTorch3D cameras, got {describe(cameras)}")
-    num_meshes, num_cameras = len(meshes), len(cameras)
-    if num_meshes != num_cameras and 1 not in (num_meshes, num_cameras):
-        raise ValueError(f"cameras: expected 1 or {num_meshes} cameras for {num_meshes} meshes, got {num_cameras}")
+    num_images = check_views(meshes, cameras)
     for name, device in (("meshes", meshes.device), ("cameras", cameras.device)):
         if torch.device(device).type not in _device_types():
             raise ValueError(f"{name}: expected them on a CUDA device, which nvdiffrast needs, got {name} on {device}")
     if torch.device(cameras.device) != torch.device(meshes.device):
         raise ValueError(f"cameras: expected them on {meshes.device}, as the meshes, got cameras on {cameras.device}")
-    return max(num_meshes, num_cameras)
+    return num_images
 
 
 def _device_types() -> tuple[str, ...]:

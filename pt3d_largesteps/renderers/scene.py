@@ -37,8 +37,8 @@ class Scene:
     edge_to_image: Tensor
 
 
-def make_scene(meshes: Any, cameras: Any) -> Scene:
-    """Projects N meshes for N cameras, one mesh for all cameras, or all meshes for one camera."""
+def check_views(meshes: Any, cameras: Any) -> int:
+    """The number of images: of N meshes for N cameras, one mesh for all cameras, or all meshes for one camera."""
     if not hasattr(meshes, "verts_packed"):
         raise TypeError(f"meshes: expected Meshes, got {describe(meshes)}")
     if not hasattr(cameras, "get_world_to_view_transform"):
@@ -46,11 +46,16 @@ def make_scene(meshes: Any, cameras: Any) -> Scene:
     num_meshes, num_cameras = len(meshes), len(cameras)
     if num_meshes != num_cameras and 1 not in (num_meshes, num_cameras):
         raise ValueError(f"cameras: expected 1 or {num_meshes} cameras for {num_meshes} meshes, got {num_cameras}")
+    return max(num_meshes, num_cameras)
+
+
+def make_scene(meshes: Any, cameras: Any) -> Scene:
+    """Projects N meshes for N cameras, one mesh for all cameras, or all meshes for one camera."""
+    num_images, num_meshes = check_views(meshes, cameras), len(meshes)
     if torch.device(cameras.device) != torch.device(meshes.device):
         raise ValueError(f"cameras: expected them on {meshes.device}, as the meshes, got cameras on {cameras.device}")
     if cameras.R.dtype != torch.float32:
         raise TypeError(f"cameras: expected float32 cameras, as PyTorch3D's rasteriser does, got {cameras.R.dtype}")
-    num_images = max(num_meshes, num_cameras)
     if meshes.isempty():
         return _empty_scene(num_images, meshes.device)
     faces, edges = meshes.faces_packed(), meshes.edges_packed()
