@@ -45,9 +45,11 @@ def interleave(
     share = seconds / (least * len(functions))
     calls_of = {name: max(1, min(turn, int(share / max(value, 1e-9)))) for name, value in first.items()}
     end = time.perf_counter() + seconds
-    while len(next(iter(samples.values()))) < least or time.perf_counter() < end:
-        for name, function in functions.items():
-            samples[name].append([timed(function) for _ in range(calls_of[name])])
+    names = list(functions)
+    while len(samples[names[0]]) < least or time.perf_counter() < end:
+        for name in names:
+            samples[name].append([timed(functions[name]) for _ in range(calls_of[name])])
+        names.append(names.pop(0))  # nobody is always the one that has to wake the threads after a pause
         if pause:
             time.sleep(pause)
             end += pause

@@ -26,6 +26,7 @@ from torch import Tensor
 from pt3d_largesteps.solvers.grid_transforms import eigenvalues_in_order
 
 BLOCK_BYTES = 2**20  # measured: between half and four times that there is little difference
+_DIVISOR_BYTES = 2**16  # of the eigenvalues at once: larger ones would be new pages of memory each time
 _TASKS = 8  # more than threads, where there are several fields
 
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -49,8 +50,7 @@ def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]
     field_bytes = max(1, result[0].nbytes)
     if ndim == 1 or field_bytes <= BLOCK_BYTES:
         at_once = max(1, min(BLOCK_BYTES // field_bytes, -(-len(result) // _TASKS)))
-        divisor = values[0] + others
-        _run([partial(_solve_block, a, divisor, boundary, b) for a, b in _slabs(given, result, at_once)])
+        _run([partial(_solve_block, a, values[0], others, boundary, b) for a, b in _slabs(given, result, at_once)])
         return
     # Blocks do not depend on the number of threads, but there are enough of them for several to have equal parts.
     block_bytes = min(BLOCK_BYTES, field_bytes // 4)
@@ -70,10 +70,15 @@ def _slabs(given: np.ndarray, result: np.ndarray, rows: int) -> Iterable[tuple[n
         yield given[start : start + rows], result[start : start + rows]
 
 
-def _solve_block(given: np.ndarray, divisor: np.ndarray, boundary: tuple[str, ...], block: np.ndarray) -> None:
+def _solve_block(
+    given: np.ndarray, first: np.ndarray, others: np.ndarray, boundary: tuple[str, ...], block: np.ndarray
+) -> None:
     np.copyto(block, given)
     _transform(block, boundary, 1)
-    np.divide(block, divisor, out=block)
+    rows = max(1, _DIVISOR_BYTES // max(1, others.nbytes))
+    for start in range(0, len(first), rows):
+        part = block[:, start : start + rows]
+        np.divide(part, first[start : start + rows] + others, out=part)
     _restore(block, boundary, 1)
 
 
