@@ -45,7 +45,7 @@ def fixed_lambda(lambda_: float) -> tuple:
 
 VARIANTS = {
     "default": Variant(),
-    "moments interpolated": Variant(changes=(("moments", "interpolate"),)),
+    "moments reset": Variant(changes=(("moments", "reset"),)),
     "lambda 4 throughout": Variant(changes=fixed_lambda(4.0)),
     "lambda 1 throughout": Variant(changes=fixed_lambda(1.0)),
     "lambda 19 throughout": Variant(changes=fixed_lambda(19.0)),

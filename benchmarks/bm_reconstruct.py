@@ -1,4 +1,4 @@
-"""Reconstruction from pictures: large steps beside plain Adam and Adam with a Laplacian regulariser of five weights.
+"""Reconstruction from pictures: large steps beside plain Adam and Adam with a Laplacian regulariser of six weights.
 
     python benchmarks/bm_reconstruct.py                                  # the shapes made in code
     python benchmarks/bm_reconstruct.py spot.obj bunny.obj --seeds 3     # your own, the mean of three orders of the views
@@ -31,7 +31,7 @@ from reconstruction.measures import measure
 from reconstruction.optimization import STARTS, Settings, reconstruct
 from reconstruction.shapes import SHAPES
 
-WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
+WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 COLUMNS = {
     "chamfer / noise": ("chamfer_over_noise", max, "{:.3f}"),
     "normals": ("normal_consistency", min, "{:.4f}"),
