@@ -51,3 +51,9 @@ def check_float_dtype(name: str, tensor: Tensor) -> None:
     """Raises ``TypeError`` unless ``tensor`` holds real floating-point numbers."""
     if not tensor.is_floating_point():
         raise TypeError(f"{name}: expected a real floating-point dtype, got {describe(tensor)}")
+
+
+def check_solvable_dtype(name: str, tensor: Tensor) -> None:
+    """Raises ``TypeError`` unless ``tensor`` has a dtype that is solved in."""
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name}: expected float32 or float64, got {describe(tensor)}")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
+from pt3d_largesteps._checks import check_finite, check_float_dtype, check_solvable_dtype, describe
 from pt3d_largesteps.batch import BatchSystem
 from pt3d_largesteps.laplacian import packed_verts_faces
 from pt3d_largesteps.packed import PackedParameter
@@ -79,6 +79,7 @@ class LargeSteps(nn.Module):
         if not hasattr(meshes, "update_padded"):
             raise TypeError(f"meshes: expected pytorch3d.structures.Meshes, got {describe(meshes)}")
         verts = packed_verts_faces(meshes)[0].detach()
+        check_solvable_dtype("meshes", verts)
         _check_positions("meshes", verts, meshes)
         self.lambda_ = DEFAULT_LAMBDA if lambda_ is None and alpha is None else lambda_  # registered where it is a parameter
         self.alpha = alpha
@@ -264,6 +265,7 @@ class LargeSteps(nn.Module):
         self._follow_parameter()
 
     def _apply(self, fn: Any, recurse: bool = True) -> LargeSteps:
+        check_solvable_dtype("u", fn(self.u.detach().new_empty(0)))  # before anything is converted
         module = super()._apply(fn, recurse)
         self._follow_parameter()
         return module
@@ -296,11 +298,16 @@ class LargeSteps(nn.Module):
 
 
 def _topology(meshes: Any) -> Any:
-    """The batch without its gradients and caches of geometry; its edges are found once, for all batches made of it."""
+    """The batch without its gradients and caches of geometry; its edges are found once, for all batches made of it.
+
+    All that ``forward`` asks it for is made here: within a transform of torch.func the batch would keep tensors of the transform.
+    """
     verts = [verts.detach().clone() for verts in meshes.verts_list()]
     template = meshes.__class__(verts=verts, faces=list(meshes.faces_list()), textures=meshes.textures)
     if not template.isempty():
         template.edges_packed()
+        template.verts_padded()
+        template.faces_padded()
         template.verts_padded_to_packed_idx()
     return template
 

@@ -235,6 +235,24 @@ class TestModule:
         steps.float()
         assert steps().verts_packed().dtype == torch.float32
 
+    def test_half_precision_is_refused_before_anything_is_converted(self, device):
+        steps = LargeSteps(ico_sphere(1).to(device))
+        with pytest.raises(TypeError, match="u: expected float32 or float64, got"):
+            steps.half()
+        assert steps().verts_packed().dtype == torch.float32
+
+    def test_first_meshes_within_a_transform_leave_nothing_of_it(self, device):
+        steps = LargeSteps(ragged().to(device))
+        steps.verts_packed()  # the factorisation cannot be made within
+
+        def height(u: torch.Tensor) -> torch.Tensor:
+            return torch.func.functional_call(steps, {"u": u}).verts_packed()[:, 1].sum()
+
+        gradient = torch.func.grad(height)(steps.u.detach())
+        other = copy.deepcopy(steps)
+        other().verts_packed()[:, 1].sum().backward()
+        torch.testing.assert_close(gradient, other.u.grad)
+
     @EVERY_SOLVER
     def test_to_another_device_takes_everything_along(self, solver, device):
         steps = LargeSteps(ragged(), solver=solver).to(device)
