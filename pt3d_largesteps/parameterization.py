@@ -300,7 +300,7 @@ class LargeSteps(nn.Module):
 def _topology(meshes: Any) -> Any:
     """The batch without its gradients and caches of geometry; its edges are found once, for all batches made of it.
 
-    All that ``forward`` asks it for is made here: within a transform of torch.func the batch would keep tensors of the transform.
+    All that ``forward`` asks it for is made here: within a transform of torch.func it would keep tensors of the transform.
     """
     verts = [verts.detach().clone() for verts in meshes.verts_list()]
     template = meshes.__class__(verts=verts, faces=list(meshes.faces_list()), textures=meshes.textures)

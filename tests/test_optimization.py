@@ -83,6 +83,23 @@ class TestStages:
         optimize(ico_sphere(2), to_ellipsoid, dataclasses.replace(SMALL, moments=moments), callbacks=[callback])
         assert counts[-1] == steps_of_optimizer
 
+    def test_moments_of_parameters_that_are_not_packed(self):
+        class Padded(torch.nn.Module):
+            def __init__(self, meshes: Meshes) -> None:
+                super().__init__()
+                self.template, self.verts = meshes, torch.nn.Parameter(meshes.verts_padded().clone())
+
+            def forward(self) -> Meshes:
+                return self.template.update_padded(self.verts)
+
+        def padded(meshes: Meshes, lambda_: float, pinned: torch.Tensor | None) -> tuple:
+            module = Padded(meshes)
+            return module, torch.optim.Adam(module.parameters())
+
+        with pytest.raises(ValueError, match=r"moments: 'interpolate' expects parameters of packed vertices, .* got \(1, "):
+            optimize(ico_sphere(2), to_ellipsoid, SMALL, parameterize=padded)
+        optimize(ico_sphere(2), to_ellipsoid, dataclasses.replace(SMALL, moments="reset"), parameterize=padded)
+
     def test_each_mesh_goes_as_it_goes_alone(self):
         shapes = [ico_sphere(2), ico_sphere(1).scale_verts(0.5), torus(0.2, 0.7, 8, 12)]
         together = optimize(join_meshes_as_batch(shapes), to_ellipsoid, SMALL).meshes

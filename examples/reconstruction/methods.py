@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pytorch3d.structures import Meshes
+from pytorch3d.structures import Meshes, list_to_padded
 from torch import Tensor, nn
 
 from pt3d_largesteps.optimization import Parameterization, large_steps
@@ -28,10 +28,11 @@ class Positions(nn.Module):
     def __init__(self, meshes: Meshes) -> None:
         super().__init__()
         self._template = meshes
-        self.verts = nn.Parameter(meshes.verts_padded().clone())
+        self._sizes = meshes.num_verts_per_mesh().tolist()
+        self.verts = nn.Parameter(meshes.verts_packed().clone())  # packed, as moments are carried over remeshings
 
     def forward(self) -> Meshes:
-        return self._template.update_padded(self.verts)
+        return self._template.update_padded(list_to_padded(list(self.verts.split(self._sizes))))
 
 
 class RegularizedLoss:

@@ -24,7 +24,7 @@ from pt3d_largesteps.optimization.config import OptimizationConfig
 from pt3d_largesteps.optimization.edge_lengths import mean_edge_lengths
 from pt3d_largesteps.optimization.history import History
 from pt3d_largesteps.optimization.losses import Loss, evaluate
-from pt3d_largesteps.optimization.parameterizations import Parameterization, large_steps
+from pt3d_largesteps.optimization.parameterizations import Parameterization, check_packed, large_steps
 from pt3d_largesteps.optimization.progress import Progress
 from pt3d_largesteps.optimization.requirements import check_installed
 from pt3d_largesteps.optimization.views import ShuffledViews
@@ -191,6 +191,8 @@ class Optimization:
         if self.config.moments == "interpolate":
             pairs = list(zip(_parameters(old), _parameters(self.optimizer), strict=True))
             for parameter, new in pairs:
+                if remeshing is not None:
+                    check_packed(new, len(self._begin.verts_packed()))
                 replace_parameter(old, parameter, new, (lambda rows: rows) if remeshing is None else remeshing.transfer)
             self.optimizer = old
         self.history.remesh_seconds += time.perf_counter() - start

@@ -41,3 +41,12 @@ def large_steps(
         return steps, UniformAdam(steps.parameters(), betas=betas, eps=1e-20)
 
     return parameterize
+
+
+def check_packed(parameter: nn.Parameter, num_verts: int) -> None:
+    """Raises ``ValueError`` unless the moments of a parameter can be interpolated from vertex to vertex."""
+    if parameter.dim() == 0 or len(parameter) != num_verts:
+        raise ValueError(
+            f"moments: 'interpolate' expects parameters of packed vertices, ({num_verts}, ...), got {tuple(parameter.shape)};"
+            " take 'reset' for others"
+        )
