@@ -2,7 +2,8 @@
 
 They need torch (2.11 or newer) at build time, that is ``pip install --no-build-isolation``, and a C++17 compiler. Without
 them the package is installed all the same and solves through its slower pure-Python code, unless
-PT3D_LARGESTEPS_REQUIRE_EXTENSION=1 asks for an error.
+PT3D_LARGESTEPS_REQUIRE_EXTENSION=1 asks for an error. A wheel is named after what is in it: cp310-abi3-PLATFORM with compiled code,
+one for every Python from 3.10 and every torch from 2.11 on, py3-none-any without.
 
 ``_cuda`` needs nvcc of torch's CUDA version besides. It is built where there is a GPU, for that GPU. FORCE_CUDA=1 builds it
 without one, for the architectures of TORCH_CUDA_ARCH_LIST (sm_75 to sm_120 unless given, and what comes after through PTX);
@@ -143,6 +144,15 @@ def extension_arguments() -> dict:
                 super().run()
             except Exception as error:  # of the compiler, in whatever form setuptools or ninja passes it on
                 without_extension(f"{type(error).__name__}: {error}")
+                self.describe_what_is_built()
+
+        def describe_what_is_built(self) -> None:
+            """A wheel without compiled code must not bear the name of this platform."""
+            built = [extension for extension in self.extensions if Path(self.get_ext_fullpath(extension.name)).is_file()]
+            self.distribution.ext_modules = built
+            wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
+            if wheel is not None and not built:
+                wheel.root_is_pure = True
 
     sources = [path.as_posix() for layer in ("core", "cpu") for path in sorted(Path("csrc", layer).glob("*.cpp"))]
     sources.append("csrc/bindings/cholesky.cpp")
@@ -150,7 +160,11 @@ def extension_arguments() -> dict:
     with_cuda = cuda_extension(torch)
     if with_cuda is not None:
         extensions.append(with_cuda)
-    return {"ext_modules": extensions, "cmdclass": {"build_ext": BuildOrDoWithout}}
+    return {
+        "ext_modules": extensions,
+        "cmdclass": {"build_ext": BuildOrDoWithout},
+        "options": {"bdist_wheel": {"py_limited_api": PYTHON_LIMITED_API}},
+    }
 
 
-setup(**extension_arguments(), options={"bdist_wheel": {"py_limited_api": PYTHON_LIMITED_API}})
+setup(**extension_arguments())

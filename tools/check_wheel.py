@@ -1,0 +1,47 @@
+"""Solves once with the compiled operators of the installed wheel, where there need be no PyTorch3D: prints a line, or fails.
+
+    python tools/check_wheel.py
+
+The package itself asks for PyTorch3D at its import; what stands below it does not need it, so an empty package of the name,
+whose modules are those of the wheel, takes its place here. Run it from a folder without a checkout of the sources.
+"""
+
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+import types
+
+import torch
+
+
+def main() -> None:
+    package = types.ModuleType("pt3d_largesteps")
+    package.__path__ = list(importlib.util.find_spec("pt3d_largesteps").submodule_search_locations)
+    sys.modules["pt3d_largesteps"] = package
+    from pt3d_largesteps import _extension
+    from pt3d_largesteps.differential import from_differential, to_differential
+    from pt3d_largesteps.mesh_system import compute_matrix
+
+    if not _extension.is_compiled():
+        sys.exit(f"the compiled operators are not loaded: {_extension.WHY_NOT}")
+    rows, columns = 100, 50  # a sheet of triangles
+    corners = (columns * torch.arange(rows - 1)[:, None] + torch.arange(columns - 1)).reshape(-1, 1)
+    faces = torch.cat([corners + torch.tensor([0, 1, columns]), corners + torch.tensor([1, columns + 1, columns])])
+    verts = torch.rand(rows * columns, 3, dtype=torch.float64, requires_grad=True)
+    matrix = compute_matrix(verts.detach(), faces, lambda_=19.0)
+    back = from_differential(matrix, to_differential(matrix, verts), solver="cholesky")
+    error = float((back - verts).detach().abs().max())
+    (gradient,) = torch.autograd.grad(back.square().sum(), verts)
+    gradient_error = float((gradient - 2 * verts).detach().abs().max())
+    if not max(error, gradient_error) < 1e-9:
+        sys.exit(f"the solve is off by {error:.1e}, its gradient by {gradient_error:.1e}")
+    print(
+        f"torch {torch.__version__}, Python {platform.python_version()}, "
+        f"pt3d_largesteps {importlib.metadata.version('pt3d_largesteps')}: "
+        f"compiled solve of {len(verts):,} vertices off by {error:.1e}, its gradient by {gradient_error:.1e}"
+    )
+
+
+if __name__ == "__main__":
+    main()
