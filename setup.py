@@ -2,8 +2,8 @@
 
 They need torch (2.11 or newer) at build time, that is ``pip install --no-build-isolation``, and a C++17 compiler. Without
 them the package is installed all the same and solves through its slower pure-Python code, unless
-PT3D_LARGESTEPS_REQUIRE_EXTENSION=1 asks for an error. A wheel is named after what is in it: cp310-abi3-PLATFORM with compiled code,
-one for every Python from 3.10 and every torch from 2.11 on, py3-none-any without.
+PT3D_LARGESTEPS_REQUIRE_EXTENSION=1 asks for an error. A wheel is named after what is in it: cp310-abi3-PLATFORM with compiled
+code, one for every Python from 3.10 and every torch from 2.11 on, py3-none-any without.
 
 ``_cuda`` needs nvcc of torch's CUDA version besides. It is built where there is a GPU, for that GPU. FORCE_CUDA=1 builds it
 without one, for the architectures of TORCH_CUDA_ARCH_LIST (sm_75 to sm_120 unless given, and what comes after through PTX);

@@ -26,11 +26,12 @@ def check_number(name: str, value: Any, *, low: float, low_open: bool = False, h
     scalar = value.detach().item() if isinstance(value, Tensor) and value.numel() == 1 else value
     if isinstance(scalar, bool) or not isinstance(scalar, numbers.Real):  # numpy's scalars are Real too
         raise TypeError(f"{name}: expected a number, got {describe(value)}")
-    inside = scalar > low if low_open else scalar >= low
-    if not (math.isfinite(scalar) and inside and scalar < high):
+    number = float(scalar)
+    inside = number > low if low_open else number >= low
+    if not (math.isfinite(number) and inside and number < high):
         interval = f"{'(' if low_open else '['}{low:g}, {'infinity' if high == math.inf else f'{high:g}'})"
         raise ValueError(f"{name}: expected a finite number in {interval}, got {scalar}")
-    return float(scalar)
+    return number
 
 
 def check_finite(name: str, tensor: Tensor, hint: str = "") -> None:

@@ -22,6 +22,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -49,7 +50,7 @@ def import_package(root: Path) -> ModuleType:
     finally:
         if not given:  # it is meant for this import: what other processes import may be another version
             os.environ.pop(FOLDER, None)
-    extension = importlib.import_module("pt3d_largesteps._extension")
+    extension: Any = importlib.import_module("pt3d_largesteps._extension")
     if not extension.is_compiled():
         extension.WHY_NOT = why_not or extension.WHY_NOT
         extension.warn_not_compiled()

@@ -161,11 +161,11 @@ class BatchSystem:
         if not rows:
             crow_indices = torch.zeros(1, dtype=torch.int64, device=self.device)
             return SystemMatrix(crow_indices, crow_indices[:0], self._like[:, 0])
-        rows, cols, values = torch.cat(rows), torch.cat(cols), torch.cat(values)
-        order = torch.argsort(rows * self.num_verts + cols)
-        crow_indices = torch.bincount(rows, minlength=self.num_verts).cumsum(0)
+        all_rows, all_cols, all_values = torch.cat(rows), torch.cat(cols), torch.cat(values)
+        order = torch.argsort(all_rows * self.num_verts + all_cols)
+        crow_indices = torch.bincount(all_rows, minlength=self.num_verts).cumsum(0)
         crow_indices = torch.cat([crow_indices.new_zeros(1), crow_indices])
-        return SystemMatrix(crow_indices, cols[order], values[order], None, self.num_verts_per_mesh)
+        return SystemMatrix(crow_indices, all_cols[order], all_values[order], None, self.num_verts_per_mesh)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> BatchSystem:
         """The same numbers on another device, in another dtype; factorised again there."""

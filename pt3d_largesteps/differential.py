@@ -60,7 +60,8 @@ def from_differential(
         >>> verts = from_differential(matrix, u)
     """
     _check_matrix(matrix)
-    return solve_grid(matrix, u, solver) if isinstance(matrix, GridMatrix) else solve(matrix, u, solver)
+    given: Any = solver  # a factory is for matrices of this kind
+    return solve_grid(matrix, u, given) if isinstance(matrix, GridMatrix) else solve(matrix, u, given)
 
 
 def precondition(gradient: Tensor, system: BatchSystem | SystemMatrix | GridMatrix, power: int = 2) -> Tensor:

@@ -182,10 +182,7 @@ class GridMatrix:
         for k, (boundary, spacing) in enumerate(zip(self.boundary, self.spacing, strict=True)):
             axis = k - self.ndim
             on_axis = value[k] if self._form == "axis" else value
-            if not self.varies:
-                weights.append(both_valid(self.mask, axis, boundary) * (on_axis / spacing**2))
-                continue
-            weight = mean_of_ends(on_axis, axis, boundary) / spacing**2
+            weight = (mean_of_ends(on_axis, axis, boundary) if self.varies else on_axis) / spacing**2
             weights.append(weight if self.mask is None else both_valid(self.mask, axis, boundary) * weight)
         if self._keeps():
             self._kept[key] = weights

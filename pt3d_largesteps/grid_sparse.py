@@ -48,9 +48,9 @@ def grid_laplacian(
     matrix = GridMatrix(shape, 1.0, boundary=boundary, spacing=spacing, mask=mask, device=device)
     like = torch.empty(0, dtype=dtype, device=matrix.device)
     weights = [weight.reshape(weight.shape[-matrix.ndim :]) for weight in matrix.weights(like)[1:]]
-    edges, weights, excess = edge_list(matrix.shape, matrix.boundary, weights, matrix.device)
-    kept = weights != 0
-    laplacian = laplacian_from_edges(edges[kept], weights[kept], math.prod(matrix.shape))
+    edges, edge_weights, excess = edge_list(matrix.shape, matrix.boundary, weights, matrix.device)
+    kept = edge_weights != 0
+    laplacian = laplacian_from_edges(edges[kept], edge_weights[kept], math.prod(matrix.shape))
     rows = excess.nonzero().squeeze(1)
     outside = torch.sparse_coo_tensor(torch.stack([rows, rows]), excess[rows], laplacian.shape, check_invariants=True)
     return (laplacian + outside).coalesce() if len(rows) else laplacian
@@ -74,17 +74,17 @@ def grid_system_matrix(matrix: GridMatrix, dtype: torch.dtype = torch.float32, *
         raise ValueError(f"matrix: expected one lambda for all fields, got one for each of {matrix.batch_size}")
     like = torch.empty(0, dtype=dtype, device=matrix.device)
     identity, *weights = (weight.reshape(weight.shape[-matrix.ndim :]) for weight in matrix.weights(like))
-    edges, weights, diagonal = edge_list(matrix.shape, matrix.boundary, weights, matrix.device)
+    edges, edge_weights, diagonal = edge_list(matrix.shape, matrix.boundary, weights, matrix.device)
     diagonal = diagonal + identity.expand(matrix.shape).reshape(-1)
     places = torch.ones(matrix.shape, device=matrix.device).nonzero().to(torch.float32)
     if matrix.mask is not None:
         valid = matrix.mask.flatten()
         kept = valid[edges].all(1)
-        edges, weights = edges[kept], weights[kept]
+        edges, edge_weights = edges[kept], edge_weights[kept]
         if valid_only:
             edges = (valid.cumsum(0) - 1)[edges]
             diagonal, places = diagonal[valid], places[valid]
     assembly = Assembly(edges, len(diagonal))
     positions = torch.nn.functional.pad(places * places.new_tensor(matrix.spacing), (0, 3 - matrix.ndim))
-    values = assembly.values(weights, diagonal)
+    values = assembly.values(edge_weights, diagonal)
     return SystemMatrix(assembly.crow_indices, assembly.col_indices, values, positions)

@@ -57,7 +57,7 @@ class GroupSystem:
 
     def update(self, strength: Strength) -> GroupSystem:
         """Makes the matrices, of the weights, the pins and this strength, differentiable in it; returns itself."""
-        if strength.varies:
+        if strength.varies and isinstance(strength.value, Tensor):
             gathered = self.group.gather(strength.value)
             is_one = len(gathered) == 1 or not strength.requires_grad
             strength = replace(strength, value=_shared(gathered) if is_one else gathered)

@@ -69,7 +69,7 @@ class LargeStepsAdam(UniformAdam):
         return {**super().__getstate__(), "system": self.system}
 
     def _gradient(self, parameter: Tensor) -> Tensor:
-        gradient = precondition(self._packed(parameter.grad), self.system, power=1)
+        gradient = precondition(self._packed(super()._gradient(parameter)), self.system, power=1)
         return gradient.contiguous().view(parameter.shape)
 
     def _add_step(self, parameter: Tensor, mean: Tensor, scales: Tensor) -> None:
@@ -86,6 +86,8 @@ class LargeStepsAdam(UniformAdam):
         return segments(sizes * (num_rows // sum(sizes)))
 
     def _num_verts_per_mesh(self) -> tuple[int, ...]:
+        if isinstance(self.system, BatchSystem):
+            return self.system.num_verts_per_mesh
         return self.system.num_verts_per_mesh or (self.system.shape[0],)
 
     def _packed(self, numbers: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.autograd.forward_ad
@@ -155,28 +156,30 @@ def _is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
-def _fake_analyze(crow_indices, col_indices, positions, leaf_size, by_levels):
+def _fake_analyze(
+    crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None, leaf_size: int, by_levels: bool
+) -> Tensor:
     size = torch.library.get_ctx().new_dynamic_size(min=HEADER_SIZE)
     return crow_indices.new_empty(size, dtype=torch.int32)
 
 
-def _fake_count_entries(index):
+def _fake_count_entries(index: Tensor) -> Tensor:
     return index.new_empty((), dtype=torch.int64)
 
 
-def _fake_factorize(values, index, store_double, plan=()):
+def _fake_factorize(values: Tensor, index: Tensor, store_double: bool, plan: Plan = ()) -> tuple[Tensor, Tensor]:
     size = torch.library.get_ctx().new_dynamic_size()
     factor = values.new_empty((*values.shape[:-1], size), dtype=torch.float64 if store_double else values.dtype)
     return factor, values.new_empty((*values.shape[:-1], 3), dtype=torch.float64)
 
 
-def _fake_solve(values, factor, index, rhs, direction, plan=()):
+def _fake_solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan = ()) -> Tensor:
     if not values.device == factor.device == index.device == rhs.device:
         raise ValueError(f"rhs: expected it on the device of the factor, {factor.device}, got it on {rhs.device}")
     return rhs.new_empty(rhs.shape)
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     values, factor, index, _, direction, *plan = inputs
     if factor.requires_grad:
         raise ValueError("factor: expected no gradient; a matrix is differentiated through its values")
@@ -185,7 +188,7 @@ def _setup_context(ctx, inputs, output) -> None:
     ctx.plan = plan[0] if plan else ()
 
 
-def _backward(ctx, gradient: Tensor):
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     values, factor, index, solution = ctx.saved_tensors
     rhs_gradient = solve(values, factor, index, gradient, ctx.direction + 1, ctx.plan)
     values_gradient = None
@@ -198,14 +201,23 @@ def _backward(ctx, gradient: Tensor):
     return values_gradient, None, None, rhs_gradient, *(None,) * (ctx.num_inputs - 4)
 
 
-def _vmap(info, in_dims, values, factor, index, rhs, direction, plan=()):
+def _vmap(
+    info: Any,
+    in_dims: tuple[int | None, ...],
+    values: Tensor,
+    factor: Tensor,
+    index: Tensor,
+    rhs: Tensor,
+    direction: int,
+    plan: Plan = (),
+) -> tuple[Tensor, int]:
     values_dim, factor_dim, index_dim, rhs_dim = in_dims[:4]
     if index_dim is not None or (values_dim is None) != (factor_dim is None):
         raise ValueError("vmap: expected one pattern for the whole batch, and a factor for each of the values")
     rhs = rhs.expand(info.batch_size, *rhs.shape) if rhs_dim is None else rhs.movedim(rhs_dim, 0)
     if values_dim is None and factor.dim() == 1:
         return _solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction, plan).view(rhs.shape), 0
-    if values_dim is None:  # a batch of matrices already, the same for all
+    if values_dim is None or factor_dim is None:  # a batch of matrices already, the same for all
         values, factor = (tensor.expand(info.batch_size, *tensor.shape) for tensor in (values, factor))
     else:
         values, factor = values.movedim(values_dim, 0), factor.movedim(factor_dim, 0)
@@ -229,13 +241,13 @@ class _EagerSolve(torch.autograd.Function):
     """The same where nothing is traced or transformed: what ``register_autograd`` costs is as much as a small solve."""
 
     @staticmethod
-    def forward(ctx, values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan) -> Tensor:
+    def forward(ctx: Any, values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan) -> Tensor:
         solution = _solve_without_derivatives(values, factor, index, rhs, direction, plan)
         _setup_context(ctx, (values, factor, index, rhs, direction, plan), solution)
         return solution
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return _backward(ctx, gradient)
 
 
@@ -256,17 +268,24 @@ class _Solve(torch.autograd.Function):
         return _solve(values, factor, index, rhs, direction, whole.plan)
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         values, factor, index, rhs, direction, whole = inputs
         _setup_context(ctx, (values, factor, index, rhs, direction, whole.plan), output)
         ctx.save_for_forward(values, factor, index, output)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return _backward(ctx, gradient)
 
     @staticmethod
-    def jvp(ctx, values_tangent, factor_tangent, index_tangent, rhs_tangent, *_):
+    def jvp(
+        ctx: Any,
+        values_tangent: Tensor | None,
+        factor_tangent: Tensor | None,
+        index_tangent: Tensor | None,
+        rhs_tangent: Tensor | None,
+        *_: Any,
+    ) -> Tensor:
         """dx = M^-1 (db - dM x)."""
         values, factor, index, solution = ctx.saved_tensors
         change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent

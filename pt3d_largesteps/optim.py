@@ -130,7 +130,7 @@ class UniformAdam(torch.optim.Optimizer):
         foreach = group["foreach"]
         if all(p.is_cuda for p in parameters) if foreach is None else foreach:
             if group["maximize"]:
-                gradients = torch._foreach_neg(gradients)
+                gradients = list(torch._foreach_neg(gradients))
             torch._foreach_lerp_(means, gradients, 1 - beta1)
             torch._foreach_mul_(squares, beta2)
             torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
@@ -147,6 +147,7 @@ class UniformAdam(torch.optim.Optimizer):
             self._add_step(parameter, state["exp_avg"], self._scales(parameter, state, group))
 
     def _gradient(self, parameter: Tensor) -> Tensor:
+        assert parameter.grad is not None  # those without one are not updated
         return parameter.grad
 
     def _rows(self, numbers: Tensor) -> Tensor:

@@ -242,7 +242,7 @@ class LargeSteps(nn.Module):
         matrix = self.matrix
         if not isinstance(state, dict) or set(state) != {"crow_indices", "col_indices", "values", "pinned", "anchors"}:
             raise ValueError(f"state_dict: expected the system matrix beside u, got {describe(state)}")
-        saved = {name: None if tensor is None else tensor.to(self.u.device) for name, tensor in state.items()}
+        saved: dict[str, Any] = {name: None if tensor is None else tensor.to(self.u.device) for name, tensor in state.items()}
         same_pattern = torch.equal(saved["crow_indices"], matrix.crow_indices) and torch.equal(
             saved["col_indices"], matrix.col_indices
         )

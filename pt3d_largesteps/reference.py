@@ -9,6 +9,7 @@ the factor is laid out plainly, G and P of one supernode after the other, and be
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -48,7 +49,9 @@ def analyze(
     new_from_old[old_from_new] = np.arange(size)
     first = np.cumsum([0, *map(len, parts)])
     node_of = np.repeat(np.arange(len(parts)), np.diff(first))
-    below, parent, children = [], np.full(len(parts), -1), [[] for _ in parts]
+    below: list[np.ndarray] = []
+    children: list[list[int]] = [[] for _ in parts]
+    parent = np.full(len(parts), -1)
     for node, part in enumerate(parts):
         neighbours = [new_from_old[graph[part].indices], *(below[child] for child in children[node])]
         found = np.unique(np.concatenate(neighbours))
@@ -126,7 +129,7 @@ class _Structure:
         self.first, self.parent = self.sections[FIRST].tolist(), self.sections[PARENT].tolist()
         self.row_start = self.sections[ROW_START].tolist()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[int, slice, Tensor, tuple[int, int, int]]]:
         """Per supernode: its columns as a slice, its rows, and where its G and P lie in the factor."""
         start = 0
         for node in range(len(self.parent)):
@@ -178,7 +181,8 @@ def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor
     diagonal[rows[rows == cols]] = numbers[rows == cols]
     sizes = [n * (n + r) for _, _, _, (_, n, r) in structure]
     dtype = torch.float64 if store_double else values.dtype
-    factor, updates = values.new_zeros(-(-sum(sizes) // 8) * 8, dtype=dtype), {}
+    factor = values.new_zeros(-(-sum(sizes) // 8) * 8, dtype=dtype)
+    updates: dict[int, list[tuple[Tensor, Tensor]]] = {}
     for node, columns, below, (start, n, r) in structure:
         front = torch.zeros(n + r, n + r, dtype=torch.float64)
         entries = order[starts[columns.start] : starts[columns.stop]]

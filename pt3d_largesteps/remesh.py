@@ -127,7 +127,7 @@ def remesh(
     old_faces = [faces.cpu().numpy() for faces in meshes.faces_list()]
     new_verts, new_faces, new_kept, passed_over = [], [], [], {}
     for mesh, (verts, faces) in enumerate(zip(old_verts, old_faces, strict=True)):
-        made, stays = (verts, faces), kept[mesh]
+        made, stays = [verts, faces], kept[mesh]
         try:
             if len(faces):
                 old_faces[mesh], num_kept, *made = _remesh_one(verts, faces, stays, target, iterations, project, feature_angle)

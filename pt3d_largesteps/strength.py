@@ -102,13 +102,15 @@ class Strength:
 
     def at(self, rows: Tensor) -> Strength:
         """That of the packed rows (..., V'), in their shape."""
-        return Strength(self.name, self.value[rows]) if self.varies else self
+        value = self.value
+        return Strength(self.name, value[rows]) if isinstance(value, Tensor) and value.dim() > 0 else self
 
     def edge_weights(self, edges: Tensor, weights: Tensor) -> Tensor:
         """w_ij (s_i + s_j) / 2, (..., E)."""
-        if not self.varies:
-            return self.value * weights
-        return weights * 0.5 * (self.value.index_select(-1, edges[:, 0]) + self.value.index_select(-1, edges[:, 1]))
+        value = self.value
+        if not isinstance(value, Tensor) or value.dim() == 0:
+            return value * weights
+        return weights * 0.5 * (value.index_select(-1, edges[:, 0]) + value.index_select(-1, edges[:, 1]))
 
     def diagonal(self, weights: Tensor, num_verts: int) -> Tensor:
         """The weight of the identity, (V,) or (..., V) where it varies."""

@@ -83,7 +83,7 @@ class SystemMatrix:
         if not strength.varies:
             return cls._identity_plus(strength.identity, strength.value, rows, cols, values, size)
         # The edges take the mean of their ends; what a row of L sums to, which is no edge's, takes the vertex's own.
-        on_row, on_col = strength.value[rows], strength.value[cols]
+        on_row, on_col = strength.at(rows).value, strength.at(cols).value
         excess = values.new_zeros(size).index_add(0, rows, 0.5 * values * (on_row - on_col))
         diagonal = torch.arange(size, device=values.device)
         rows, cols = torch.cat([rows, diagonal]), torch.cat([cols, diagonal])
@@ -133,7 +133,15 @@ class SystemMatrix:
         return cls(assembly.crow_indices, assembly.col_indices, values, positions, num_verts_per_mesh)
 
     @classmethod
-    def _identity_plus(cls, identity_weight, laplacian_weight, rows, cols, values, size) -> SystemMatrix:
+    def _identity_plus(
+        cls,
+        identity_weight: float | Tensor,
+        laplacian_weight: float | Tensor,
+        rows: Tensor,
+        cols: Tensor,
+        values: Tensor,
+        size: int,
+    ) -> SystemMatrix:
         diagonal = torch.arange(size, device=values.device)
         keys = torch.cat([rows * size + cols, diagonal * (size + 1)])
         entries = torch.cat([laplacian_weight * values, (identity_weight * values.new_ones(size))])
@@ -213,7 +221,7 @@ class SystemMatrix:
         products = self.values[..., None] * x.index_select(-2, self.col_indices)
         return torch.zeros_like(x).index_add(-2, self.row_indices, products)
 
-    def to(self, *args, **kwargs) -> SystemMatrix:
+    def to(self, *args: Any, **kwargs: Any) -> SystemMatrix:
         """As ``Tensor.to``: a device, a float dtype, or both. The factorisations stay behind and are made again."""
         values = self.values.to(*args, **kwargs)
         check_float_dtype("dtype", values)

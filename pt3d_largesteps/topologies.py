@@ -90,7 +90,7 @@ def inverse_of(groups: Sequence[Group]) -> Tensor | None:
 
 
 def _digest(faces: Tensor) -> bytes:
-    return hashlib.blake2b(faces.to("cpu", torch.int32).contiguous().numpy(), digest_size=16).digest()
+    return hashlib.blake2b(faces.to("cpu", torch.int32).contiguous().numpy().data, digest_size=16).digest()
 
 
 def _group(copies: list[tuple[int, ...]], sizes: Sequence[int], faces: Sequence[Tensor], device: torch.device) -> Group:

@@ -120,7 +120,7 @@ class _View:
         distance = (mask - 0.5) + np.where(inside, 1.0, -1.0) * np.maximum(away - 1.0, 0.0)
         self.device = camera.device
         self.distance = torch.from_numpy(distance).float().to(self.device)[None, None]
-        self.camera, self.size = camera, tuple(silhouette.shape)
+        self.camera, self.size = camera, (silhouette.shape[0], silhouette.shape[1])
         self.shows_all = not (inside[[0, -1]].any() or inside[:, [0, -1]].any())
         # Where an orthographic camera stands along its axis is a matter of taste.
         self.behind = -_FAR if self.shows_all and camera.is_perspective() else math.inf
@@ -191,7 +191,7 @@ def _large_parts(verts: np.ndarray, faces: np.ndarray, smallest_part: float) -> 
 
 def _views(silhouettes: Tensor, cameras: Any, resolution: int) -> list[_View]:
     """In an order in which neighbours look from different sides, so that most of space is soon known to be outside."""
-    rows, cols = ((silhouettes > 0.5).any(axis).sum(1).max().item() for axis in (2, 1))
+    rows, cols = (int((silhouettes > 0.5).any(axis).sum(1).max()) for axis in (2, 1))
     coarser = max(rows, cols) // (2 * resolution)
     if coarser > 1:  # samples two pixels apart or more would see noise between them
         size = [max(pixels // coarser, 1) for pixels in silhouettes.shape[1:]]
@@ -220,7 +220,7 @@ def _visible_radius(middle: Tensor, cameras: Any, image_size: Sequence[int]) -> 
     aside = step * F.normalize(to_view[:, :3, :2], dim=1).transpose(1, 2)  # (N, 2, 3), to the left and up
     ndc = project_to_ndc(torch.cat([middle.expand(len(aside), 1, 3), middle + aside], dim=1), cameras)[..., :2]
     per_length = (ndc[:, 1:] - ndc[:, :1]).norm(dim=-1).amin(1) / step
-    reach = float((2 * math.hypot(*ndc_half_ranges(tuple(image_size))) / per_length).nan_to_num().max())
+    reach = float((2 * math.hypot(*ndc_half_ranges((image_size[0], image_size[1]))) / per_length).nan_to_num().max())
     return max(reach, away) if cameras.is_perspective() else reach
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from pt3d_largesteps._checks import check_number, describe
 from pt3d_largesteps.remesh import check_target
@@ -34,7 +35,7 @@ class Stage:
             check_target(self.num_verts, self.edge_length, self.edge_scale)
 
     @property
-    def remeshing(self) -> dict[str, float]:
+    def remeshing(self) -> dict[str, Any]:
         """The target for the remesher, as its argument."""
         targets = {"num_verts": self.num_verts, "edge_length": self.edge_length, "edge_scale": self.edge_scale}
         return {name: value for name, value in targets.items() if value is not None}

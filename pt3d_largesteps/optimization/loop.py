@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pt3d_largesteps._checks import describe
 from pt3d_largesteps.optimization.checkpoint import (
@@ -68,6 +68,9 @@ class Optimization:
         ... except KeyboardInterrupt:
         ...     meshes = optimization.meshes()
     """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
 
     def __init__(
         self,
@@ -231,7 +234,7 @@ class Optimization:
         self.step, self._ended = state["step"], state["ended"]
         self._pinned = None if state["pinned"] is None else state["pinned"].to(device)
         verts, first_verts, faces = ([one.to(device) for one in state[name]] for name in ("verts", "first_verts", "faces"))
-        textures = self._begin.textures if state["has_textures"] else None  # those that no remesher has left behind
+        textures: Any = self._begin.textures if state["has_textures"] else None  # those that no remesher has left behind
         if state["features"] is not None:
             textures = textures.__class__(verts_features=[one.to(device) for one in state["features"]])
         self._begin = self._begin.__class__(verts=verts, faces=faces, textures=textures)
@@ -248,5 +251,5 @@ class Optimization:
         set_random_states(state["random"])
 
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

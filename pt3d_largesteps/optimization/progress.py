@@ -25,7 +25,8 @@ class Progress:
         self._begin_looking()
 
     def _begin_looking(self) -> None:
-        self._best, self._looks_since_best, self._looks_from = math.inf, 0, None
+        self._best, self._looks_since_best = math.inf, 0
+        self._looks_from: int | None = None
 
     @property
     def stage(self) -> Stage:

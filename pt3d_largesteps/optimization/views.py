@@ -30,7 +30,7 @@ class ShuffledViews:
 
     def draw(self) -> list[int]:
         """Those of the next step."""
-        drawn = []
+        drawn: list[int] = []
         while len(drawn) < self._per_step:
             if not self._left:
                 self._left = torch.randperm(self.num_views, generator=self._generator).tolist()

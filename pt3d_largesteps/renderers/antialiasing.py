@@ -119,7 +119,9 @@ def _oriented(pixels: Tensor, edges: Tensor, steep: Tensor) -> tuple[Tensor, Ten
     return torch.where(steep[:, None], row, col), torch.where(steep[:, None], col, row)
 
 
-def _all_crossings(scene: Scene, pixels: Tensor, edges: Tensor, side: Tensor, shape, perspective: bool) -> _Crossings:
+def _all_crossings(
+    scene: Scene, pixels: Tensor, edges: Tensor, side: Tensor, shape: torch.Size, perspective: bool
+) -> _Crossings:
     """Cuts each silhouette edge with the rows (steep edges) or columns (flat ones) of pixel centres that it spans."""
     _, height, width = shape
     ends = scene.edges[edges]

@@ -116,8 +116,8 @@ def depth_range(cameras: Any, verts: Tensor, valid: Tensor | None = None) -> tup
     nearest = torch.where(usable, depths, torch.inf).amin(1)
     deepest = torch.where(usable, depths, -torch.inf).amax(1)
     perspective = bool(cameras.is_perspective())
-    least = _znear_clip(cameras) if perspective else 0.0
-    least = torch.full_like(deepest, least) if least is not None else _LEAST_NEAR * deepest
+    znear = _znear_clip(cameras) if perspective else 0.0
+    least = torch.full_like(deepest, znear) if znear is not None else _LEAST_NEAR * deepest
     near = torch.maximum(nearest / 2, least)
     near = torch.where(deepest > near, near, torch.where(least > 0, least, 1.0 if perspective else 0.0))  # nothing is in sight
     far = deepest + _MARGIN * (deepest - near)
@@ -153,5 +153,5 @@ def _planes(cameras: Any, perspective: bool, near: Any, far: Any) -> tuple[Tenso
             check_number(name, value, low=0.0, low_open=perspective)
     if not isinstance(near, Tensor) and not isinstance(far, Tensor) and not near < far:
         raise ValueError(f"far: expected more than near, {near:g}, got {far:g}")
-    planes = (torch.as_tensor(value, dtype=torch.float64, device=cameras.device).reshape(-1) for value in (near, far))
-    return tuple(plane.detach() for plane in planes)
+    planes = [torch.as_tensor(value, dtype=torch.float64, device=cameras.device).reshape(-1) for value in (near, far)]
+    return planes[0].detach(), planes[1].detach()

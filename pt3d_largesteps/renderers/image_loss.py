@@ -81,7 +81,7 @@ class ImageLoss:
             images = self.images[views]
             images = images if images.dim() == 4 else images.squeeze(1)
             return self._differences(self.renderer(meshes, self.cameras[views]), images).mean().reshape(1)
-        total = 0.0
+        total = self._weights.new_zeros(len(meshes))
         for view in views:
             images = self.renderer(meshes, self.cameras[[view]])
             total = total + self._differences(images, self.images[view]).mean(dim=(1, 2, 3))

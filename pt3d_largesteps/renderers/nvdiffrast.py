@@ -122,7 +122,7 @@ class NvdiffrastRenderer:
         if self.light is None:
             images = hit.float()
         else:
-            colors = self._shade(dr, meshes, triangles, rast)
+            colors = self._shade(self.light, dr, meshes, triangles, rast)
             images = torch.where(hit, torch.cat([colors, torch.ones_like(colors[..., :1])], dim=-1), background)
         if not self.antialiased:
             return images
@@ -155,10 +155,12 @@ class NvdiffrastRenderer:
             faces, face = faces.new_zeros(1, 3), face.new_zeros(1)
         return _Triangles(pos, faces.to(torch.int32).contiguous(), ranges, face)
 
-    def _shade(self, dr: ModuleType, meshes: Any, triangles: _Triangles, rast: Tensor) -> Tensor:
+    def _shade(
+        self, light: SphericalHarmonicsLight, dr: ModuleType, meshes: Any, triangles: _Triangles, rast: Tensor
+    ) -> Tensor:
         """Colours (N, H, W, 3), of no meaning where nothing is seen."""
         normals = vertex_normals(meshes.verts_packed(), meshes.faces_packed())
-        shades = self.light.to(normals.device)(normals).float()  # (sum(V_n), 3)
+        shades = light.to(normals.device)(normals).float()  # (sum(V_n), 3)
         textures = meshes.textures if self.textured else None
         if isinstance(textures, TexturesVertex):
             features = _three_channels(textures.verts_features_packed())

@@ -75,7 +75,7 @@ class PyTorch3DRenderer:
         if self.light is None:
             images = hit.to(scene.ndc.dtype)[:, None]
         else:
-            images = self._shade(meshes, scene, visible, hit, perspective)
+            images = self._shade(self.light, meshes, scene, visible, hit, perspective)
         images = images.view(scene.num_images, *self.image_size, -1)
         return antialias(images, scene, visible, perspective, z_clip or 0.0) if self.antialiased else images
 
@@ -128,7 +128,15 @@ class PyTorch3DRenderer:
         pix_to_face, zbuf = pix_to_face[..., 0], zbuf[..., 0]
         return VisibleFaces(pix_to_face, torch.where(pix_to_face >= 0, zbuf, torch.inf))
 
-    def _shade(self, meshes: Any, scene: Scene, visible: VisibleFaces, hit: Tensor, perspective: bool) -> Tensor:
+    def _shade(
+        self,
+        light: SphericalHarmonicsLight,
+        meshes: Any,
+        scene: Scene,
+        visible: VisibleFaces,
+        hit: Tensor,
+        perspective: bool,
+    ) -> Tensor:
         """(N * H * W, 4): shading at the vertices, interpolated at the pixels; alpha 1 on the meshes, 0 behind them."""
         background = torch.tensor([*self.background, 0.0]).to(scene.ndc)
         images = background.expand(hit.shape[0], 4)
@@ -136,7 +144,7 @@ class PyTorch3DRenderer:
         if pixel.numel() == 0:
             return images
         normals = vertex_normals(meshes.verts_packed(), meshes.faces_packed())
-        shades = self.light.to(normals.device)(normals).to(scene.ndc)  # (sum(V_n), 3)
+        shades = light.to(normals.device)(normals).to(scene.ndc)  # (sum(V_n), 3)
         attributes = torch.cat([scene.ndc, shades.index_select(0, scene.verts_index)], dim=1)  # (P, 6)
         faces = visible.pix_to_face.flatten()[pixel]
         corner_index = scene.faces.index_select(0, faces)

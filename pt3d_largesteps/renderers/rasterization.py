@@ -67,7 +67,16 @@ def rasterize(
     return VisibleFaces(pix_to_face.view(num_images, height, width), zbuf.view(num_images, height, width))
 
 
-def _rasterize_faces(nearest, face_verts, face_to_image, boxes, faces, counts, image_size, perspective_correct) -> None:
+def _rasterize_faces(
+    nearest: Tensor,
+    face_verts: Tensor,
+    face_to_image: Tensor,
+    boxes: Tensor,
+    faces: Tensor,
+    counts: Tensor,
+    image_size: tuple[int, int],
+    perspective_correct: bool,
+) -> None:
     """Enters the faces into ``nearest``, whose entries are (bits of the depth, face), so that the smallest is wanted."""
     height, width = image_size
     half_x, half_y = ndc_half_ranges(image_size)

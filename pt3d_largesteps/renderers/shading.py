@@ -47,6 +47,8 @@ class SphericalHarmonicsLight(nn.Module):
         >>> shades = light(vertex_normals(verts, faces))    # (V, 3)
     """
 
+    coefficients: Tensor
+
     def __init__(self, coefficients: Tensor) -> None:
         super().__init__()
         if not isinstance(coefficients, Tensor) or coefficients.shape != (9, 3):

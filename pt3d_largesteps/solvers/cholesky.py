@@ -7,6 +7,7 @@ Indefinite Sparse Symmetric Linear Equations", ACM TOMS 9(3), 1983. See docs/sol
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class NotPositiveDefiniteError(ValueError):
         self.vertex = vertex
         self.matrix = matrix
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.vertex, self.matrix)
 
 
@@ -158,7 +159,7 @@ class CholeskyFactor:
             f" stored={self.values.dtype}, nbytes={self.nbytes})"
         )
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return factorize, (self.symbolic, self.matrix_values.detach(), self.values.dtype)
 
     def __deepcopy__(self, memo: dict) -> CholeskyFactor:

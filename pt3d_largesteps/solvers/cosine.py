@@ -15,7 +15,8 @@ Solving Poisson's Equations", SIAM J. Numer. Anal. 7(4), 1970.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 import torch.autograd.forward_ad
@@ -77,6 +78,7 @@ def _solve(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) -> 
     out = torch.empty(rhs.shape, dtype=rhs.dtype, device=rhs.device)
     if rhs.numel() == 0:
         return out
+    groups: Iterable[tuple[Tensor, Tensor, Tensor]]
     if coefficients.shape[0] == 1:
         groups = [(rhs.flatten(0, 1), coefficients[0], out.flatten(0, 1))]
     else:
@@ -100,12 +102,12 @@ def _check_solution(solution: Tensor, rhs: Tensor, name: str) -> None:
         raise ValueError(f"{name}: expected numbers that {rhs.dtype} can sum, got up to {float(rhs.abs().max()):.3g}")
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     _, coefficients, ctx.boundary, ctx.direction = inputs
     ctx.save_for_backward(coefficients, output)
 
 
-def _backward(ctx, gradient: Tensor, solve: Callable[..., Tensor] | None = None):
+def _backward(ctx: Any, gradient: Tensor, solve: Callable[..., Tensor] | None = None) -> tuple[Tensor | None, ...]:
     coefficients, solution = ctx.saved_tensors
     rhs_gradient = (solve or grid_solve)(gradient, coefficients, ctx.boundary, ctx.direction + 1)
     coefficients_gradient = None
@@ -125,7 +127,9 @@ def _sums(products: Tensor) -> Tensor:
     return products.flatten(1).sum(1, dtype=torch.float64)
 
 
-def _vmap(info, in_dims, rhs, coefficients, boundary, direction):
+def _vmap(
+    info: Any, in_dims: tuple[int | None, ...], rhs: Tensor, coefficients: Tensor, boundary: str, direction: int
+) -> tuple[Tensor, int]:
     """One more dimension of the batch, before the others."""
     batch = info.batch_size
     rhs = rhs.expand(batch, *rhs.shape) if in_dims[0] is None else rhs.movedim(in_dims[0], 0)
@@ -145,20 +149,20 @@ class _GridSolve(torch.autograd.Function):
         return _solve(rhs, coefficients, boundary, direction)
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _setup_context(ctx, inputs, output)
         ctx.save_for_forward(inputs[1], output)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return _backward(ctx, gradient)
 
     @staticmethod
-    def vmap(info, in_dims, rhs, coefficients, boundary, direction):
-        return _vmap(info, in_dims, rhs, coefficients, boundary, direction)
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        return _vmap(info, in_dims, *inputs)
 
     @staticmethod
-    def jvp(ctx, rhs_tangent, coefficients_tangent, *_):
+    def jvp(ctx: Any, rhs_tangent: Tensor | None, coefficients_tangent: Tensor | None, *_: Any) -> Tensor:
         """dx = M^-1 (drhs - dM x)."""
         coefficients, solution = ctx.saved_tensors
         change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
@@ -175,7 +179,7 @@ def _operator(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) 
 
 
 @_operator.register_fake
-def _(rhs, coefficients, boundary, direction):
+def _(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) -> Tensor:
     return rhs.new_empty(rhs.shape)
 
 

@@ -10,6 +10,8 @@ and both are functions that can be differentiated again.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,23 +43,23 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
     """
     matrix.check_rhs("rhs", rhs)
     columns = rhs if rhs.dim() > 1 else rhs[:, None]
-    solver = solver_for(matrix, solver)
-    if isinstance(solver, CholeskySolver):  # an operator of torch, which is differentiable by itself
-        factor, symbolic = solver.factor.values, solver.factor.symbolic
+    chosen = solver_for(matrix, solver)
+    if isinstance(chosen, CholeskySolver):  # an operator of torch, which is differentiable by itself
+        factor, symbolic = chosen.factor.values, chosen.factor.symbolic
         solution = ops.solve(matrix.values, factor, symbolic.index, columns, 0, symbolic.solve_plan)
     elif rhs.dim() == 3 and matrix.batch_size is None:  # to a solver of one matrix a batch is more columns
         num_columns = columns.shape[2]
         side_by_side = columns.transpose(0, 1).flatten(1)
-        solution = _Solve.apply(matrix.values, side_by_side, matrix, solver, 0)
+        solution = _Solve.apply(matrix.values, side_by_side, matrix, chosen, 0)
         solution = solution.view(len(solution), -1, num_columns).transpose(0, 1)
     else:
-        solution = _Solve.apply(matrix.values, columns, matrix, solver, 0)
+        solution = _Solve.apply(matrix.values, columns, matrix, chosen, 0)
     return solution if rhs.dim() > 1 else solution[:, 0]
 
 
 class _Solve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values: Tensor, rhs: Tensor, matrix: SystemMatrix, solver: Solver, direction: int) -> Tensor:
+    def forward(ctx: Any, values: Tensor, rhs: Tensor, matrix: SystemMatrix, solver: Solver, direction: int) -> Tensor:
         if rhs.device.type == "cpu":
             check_finite("rhs" if direction == 0 else "the gradient of the solution", rhs)
         with torch.autocast(rhs.device.type, enabled=False):
@@ -67,7 +69,7 @@ class _Solve(torch.autograd.Function):
         return solution
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         values, solution = ctx.saved_tensors
         matrix = ctx.matrix
         rhs_gradient = _Solve.apply(values, gradient, matrix, ctx.solver, ctx.direction + 1)

@@ -66,7 +66,7 @@ def solve_grid(matrix: GridMatrix, rhs: Tensor, solver: str | GridSolverFactory 
     matrix.check_field("rhs", rhs)
     if solver in ("cholesky", "cholespy"):
         return _solve_factorised(matrix, rhs, solver)
-    factory = GridConjugateGradientSolver if solver == "conjugate_gradient" else solver
+    factory = solver if callable(solver) else GridConjugateGradientSolver
     kept = _kept(matrix, ("solver", solver, rhs.dtype, rhs.device), lambda: factory(matrix.detach(), rhs.detach()))
     return _IterativeSolve.apply(rhs, matrix.boundary, kept, 0, *matrix.weights(rhs))
 
@@ -109,7 +109,7 @@ class _IterativeSolve(torch.autograd.Function):
     """With y = M^-1 g: dL/drhs = y, dL/dW_0 = -y x, dL/dW_k = -(D_k y) (D_k x), summed to the shapes of the weights."""
 
     @staticmethod
-    def forward(ctx, rhs: Tensor, boundary: Sequence[str], solver: Any, direction: int, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, rhs: Tensor, boundary: Sequence[str], solver: Any, direction: int, *weights: Tensor) -> Tensor:
         with torch.autocast(rhs.device.type, enabled=False):
             solution = solver.solve(rhs.detach().contiguous(), direction)
         ctx.save_for_backward(solution, *weights)
@@ -117,11 +117,11 @@ class _IterativeSolve(torch.autograd.Function):
         return solution
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         solution, *weights = ctx.saved_tensors
         boundary = ctx.boundary
         rhs_gradient = _IterativeSolve.apply(gradient, boundary, ctx.solver, ctx.direction + 1, *weights)
-        gradients = [None] * len(weights)
+        gradients: list[Tensor | None] = [None] * len(weights)
         for k, weight in enumerate(weights):
             if not ctx.needs_input_grad[4 + k]:
                 continue

@@ -156,8 +156,8 @@ class _Kept:
 
     @staticmethod
     def key(crow_indices: Tensor, col_indices: Tensor, device: torch.device) -> bytes:
-        digest = hashlib.blake2b(crow_indices.to(torch.int32).numpy(), digest_size=16)  # half as much to hash
-        digest.update(col_indices.to(torch.int32).numpy())
+        digest = hashlib.blake2b(crow_indices.to(torch.int32).numpy().data, digest_size=16)  # half as much to hash
+        digest.update(col_indices.to(torch.int32).numpy().data)
         digest.update(str(device).encode())
         return digest.digest()
 
@@ -216,10 +216,10 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
         check_finite("positions", positions)
     crow_indices, col_indices = matrix.crow_indices.cpu().contiguous(), matrix.col_indices.cpu().contiguous()
     key = _kept.key(crow_indices, col_indices, matrix.device) if reuse else None
-    symbolic = _kept.get(key) if reuse else None
+    symbolic = None if key is None else _kept.get(key)
     if symbolic is None:
         with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
             symbolic = SymbolicFactor(_analyze_on(matrix.device, crow_indices, col_indices, positions))
-        if reuse:
+        if key is not None:
             _kept.put(key, symbolic)
     return symbolic
