@@ -2,12 +2,14 @@
 
 They need torch (2.11 or newer) at build time, that is ``pip install --no-build-isolation``, and a C++17 compiler. Without
 them the package is installed all the same and solves through its slower pure-Python code, unless
-PT3D_LARGESTEPS_REQUIRE_EXTENSION=1 asks for an error. A wheel is named after what is in it: cp310-abi3-PLATFORM with compiled
-code, one for every Python from 3.10 and every torch from 2.11 on, py3-none-any without.
+PT3D_LARGESTEPS_REQUIRE_EXTENSION=1 asks for an error.
 
 ``_cuda`` needs nvcc of torch's CUDA version besides. It is built where there is a GPU, for that GPU. FORCE_CUDA=1 builds it
 without one, for the architectures of TORCH_CUDA_ARCH_LIST (sm_75 to sm_120 unless given, and what comes after through PTX);
 NO_CUDA=1 never. CUDA_HOME need not be set.
+
+A wheel is named after what is in it: cp310-abi3-PLATFORM with compiled code, one for every Python from 3.10 and every torch from
+2.11 on; py3-none-any without.
 """
 
 import os
@@ -160,11 +162,7 @@ def extension_arguments() -> dict:
     with_cuda = cuda_extension(torch)
     if with_cuda is not None:
         extensions.append(with_cuda)
-    return {
-        "ext_modules": extensions,
-        "cmdclass": {"build_ext": BuildOrDoWithout},
-        "options": {"bdist_wheel": {"py_limited_api": PYTHON_LIMITED_API}},
-    }
+    return {"ext_modules": extensions, "cmdclass": {"build_ext": BuildOrDoWithout}}
 
 
-setup(**extension_arguments())
+setup(**extension_arguments(), options={"bdist_wheel": {"py_limited_api": PYTHON_LIMITED_API}})
