@@ -8,8 +8,8 @@ PT3D_LARGESTEPS_REQUIRE_EXTENSION=1 asks for an error.
 without one, for the architectures of TORCH_CUDA_ARCH_LIST (sm_75 to sm_120 unless given, and what comes after through PTX);
 NO_CUDA=1 never. CUDA_HOME need not be set.
 
-A wheel is named after what is in it: cp310-abi3-PLATFORM with compiled code, one for every Python from 3.10 and every torch from
-2.11 on; py3-none-any without.
+A wheel is named after what is in it: cp310-abi3-PLATFORM with compiled code, one for every Python from 3.10 and every torch
+from 2.11 on; py3-none-any without.
 """
 
 import os

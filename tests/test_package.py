@@ -72,6 +72,11 @@ def test_quiet():
 
 
 def test_version_is_that_of_the_changelog_and_the_citation():
-    assert f"## {pt3d_largesteps.__version__}" in (ROOT / "CHANGELOG.md").read_text()
-    assert f"\nversion: {pt3d_largesteps.__version__}\n" in (ROOT / "CITATION.cff").read_text()
-    assert importlib.metadata.version("pt3d_largesteps") == pt3d_largesteps.__version__
+    version = pt3d_largesteps.__version__
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {version}\n" in citation
+    heading = re.search(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heading[1] == version
+    released = re.search(r"^date-released: (\S+)$", citation, re.MULTILINE)
+    assert heading[2] == ("unreleased" if released is None else released[1])
+    assert importlib.metadata.version("pt3d_largesteps") == version
