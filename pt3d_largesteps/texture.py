@@ -66,7 +66,7 @@ class LargeStepsGrid(nn.Module):
             raise ValueError(f"field: expected a tensor (N, C, L), (N, C, H, W) or (N, C, D, H, W), got {describe(field)}")
         self.lambda_, self.alpha = lambda_, alpha  # registered where one is a parameter
         self.solver = solver
-        self._options = {"shape": tuple(field.shape[2:]), "boundary": boundary, "spacing": spacing}
+        self._options: dict[str, Any] = {"shape": tuple(field.shape[2:]), "boundary": boundary, "spacing": spacing}
         self._mask = mask
         self.matrix = self._make_matrix(field.device)
         self.matrix.check_field("field", field)
@@ -76,7 +76,8 @@ class LargeStepsGrid(nn.Module):
     def forward(self) -> Tensor:
         """The fields x = M^-1 u, (N, C, *shape), differentiable in u (and in lambda, where it is a parameter)."""
         field = from_differential(self.matrix, self.u, self.solver)
-        return field if self._outside is None else torch.where(self.matrix.mask, field, self._outside)
+        mask = self.matrix.mask
+        return field if mask is None or self._outside is None else torch.where(mask, field, self._outside)
 
     @torch.no_grad()
     def set_values(self, field: Tensor) -> None:

@@ -106,11 +106,11 @@ def texel_graph(meshes: Any, size: int | tuple[int, int]) -> TexelGraph:
     island = _islands(one[~cut] // 3, other[~cut] // 3, len(uvs), uvs.device)
     island_at = torch.where(texels.mask, island[texels.faces.clamp_min(0)], -1)
     number = torch.where(texels.mask, texels.mask.flatten().cumsum(0).view_as(texels.faces) - 1, -1)
-    within = [
+    neighbours = [
         torch.stack([number[first], number[second]], dim=-1)[(island_at[first] == island_at[second]) & (island_at[first] >= 0)]
         for first, second in _neighbours(number.shape)
     ]
-    within = torch.cat([pairs.reshape(-1, 2) for pairs in within])
+    within = torch.cat([pairs.reshape(-1, 2) for pairs in neighbours])
     maps = meshes.faces_packed_to_mesh_idx()
     points = _seam_points(corners, one[cut], other[cut], along[cut])
     ends = [_nearest_texel(point, island[face], maps[face], island_at, number) for point, face in points]
