@@ -20,7 +20,7 @@ from tqdm import tqdm
 from bm_reconstruct import header, row, run
 from machine import heading
 from pt3d_largesteps.optimization import FROM_HULL, OptimizationConfig
-from reconstruction.optimization import Settings
+from reconstruction.settings import Settings
 
 EDGE = 0.023  # of a hull of 5,000 vertices in the unit ball, about
 

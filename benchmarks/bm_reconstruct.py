@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from reconstruction.loading import into_unit_ball, load_target
 from reconstruction.measures import measure
-from reconstruction.optimization import STARTS, Settings, reconstruct
+from reconstruction.optimization import reconstruct
+from reconstruction.settings import STARTS, Settings
 from reconstruction.shapes import SHAPES
 
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

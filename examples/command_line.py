@@ -6,10 +6,7 @@ import argparse
 import math
 import sys
 
-import torch
-
-from pt3d_largesteps import available_solvers
-from reconstruction.optimization import STARTS, Settings
+from reconstruction.settings import STARTS, Settings
 
 
 def add_settings(parser: argparse.ArgumentParser, default_lr: str) -> None:
@@ -25,8 +22,7 @@ def add_settings(parser: argparse.ArgumentParser, default_lr: str) -> None:
     parser.add_argument("--lr", type=non_negative, help=f"step size in mean edge lengths (default: {default_lr})")
     parser.add_argument("--seed", type=seed, default=defaults.seed, help="of the order of the views (default: %(default)s)")
     parser.add_argument("--device", type=device, default=defaults.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
-    solvers = ["auto", *available_solvers()]
-    parser.add_argument("--solver", choices=solvers, default=defaults.solver, help="default: %(default)s")
+    parser.add_argument("--solver", type=solver, default=defaults.solver, help="by its name (default: %(default)s)")
     parser.add_argument("--no-remesh", dest="remesh", action="store_false", help="keep about 2,562 vertices to the end")
 
 
@@ -71,6 +67,10 @@ def seed(text: str) -> int:
 
 
 def device(text: str) -> str:
+    if text == "cpu":
+        return text
+    import torch  # for a device that needs looking for alone: --help does without
+
     try:
         device = torch.device(text)
     except RuntimeError:
@@ -79,6 +79,16 @@ def device(text: str) -> str:
         raise argparse.ArgumentTypeError(f"expected cpu or a CUDA device, got {text}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise argparse.ArgumentTypeError(f"expected a device of this machine, got {text}, but CUDA is not available there")
+    return text
+
+
+def solver(text: str) -> str:
+    if text == "auto":
+        return text
+    from pt3d_largesteps import available_solvers
+
+    if text not in available_solvers():
+        raise argparse.ArgumentTypeError(f"expected auto or one of {', '.join(available_solvers())}, got {text}")
     return text
 
 

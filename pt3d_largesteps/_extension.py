@@ -16,6 +16,7 @@ HOW_TO_BUILD_CUDA = f"with nvcc of torch's CUDA version, {HOW_TO_BUILD}"
 _NO_EXTENSION = "PT3D_LARGESTEPS_NO_EXTENSION"  # set to 1, the package behaves as if nothing were compiled
 _FOLDER = "PT3D_LARGESTEPS_EXTENSION"  # where the libraries are looked for if they do not lie beside this file
 
+LIBRARIES: dict[str, Path] = {}  # those that are loaded
 _warned = False
 
 
@@ -32,6 +33,7 @@ def _load(name: str) -> str | None:
         torch.ops.load_library(library)
     except OSError as error:  # built for another system, or for a torch that lacks what it calls
         return str(error)
+    LIBRARIES[name] = library
     return None
 
 

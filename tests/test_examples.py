@@ -25,8 +25,8 @@ import reconstruct
 from pt3d_largesteps.metrics import intersection_over_union, self_intersecting_faces, surface_distance
 from pt3d_largesteps.renderers import PyTorch3DRenderer
 from reconstruction.loading import TargetError, into_unit_ball, load_target
-from reconstruction.optimization import Settings
 from reconstruction.optimization import reconstruct as optimize
+from reconstruction.settings import Settings
 from reconstruction.shapes import SHAPES, animal
 from reconstruction.views import fibonacci_cameras
 

@@ -16,9 +16,11 @@ from pytorch3d.utils import ico_sphere, torus
 from tqdm import tqdm
 
 import fit_many
+import fitting.folder
 from fitting.batches import bytes_per_target, fits, make_batches
 from reconstruction.loading import into_unit_ball
-from reconstruction.optimization import Settings, reconstruct, reconstruct_together
+from reconstruction.optimization import reconstruct, reconstruct_together
+from reconstruction.settings import Settings
 
 SCRIPT = Path(fit_many.__file__)
 SMALL = ["--steps", "6", "--views", "3", "--resolution", "16", "--no-remesh"]
@@ -84,7 +86,7 @@ def test_two_files_of_one_stem(targets, tmp_path):
 
 
 def test_what_fails_together_is_tried_apart(targets, tmp_path, monkeypatch, capsys):
-    original = fit_many.reconstruct_together
+    original = fitting.folder.reconstruct_together
 
     def fails_with_the_flat_one(shapes, settings, on_step):
         heights = [float(shape.verts_packed()[:, 1].amax() - shape.verts_packed()[:, 1].amin()) for shape in shapes]
@@ -92,7 +94,7 @@ def test_what_fails_together_is_tried_apart(targets, tmp_path, monkeypatch, caps
             raise RuntimeError("remeshing: no luck")
         return original(shapes, settings, on_step)
 
-    monkeypatch.setattr(fit_many, "reconstruct_together", fails_with_the_flat_one)
+    monkeypatch.setattr(fitting.folder, "reconstruct_together", fails_with_the_flat_one)
     folder = tmp_path / "targets"
     folder.mkdir()
     for path in targets.iterdir():

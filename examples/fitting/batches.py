@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from reconstruction.optimization import PLAIN_VERTS, Settings
+from reconstruction.optimization import PLAIN_VERTS
+from reconstruction.settings import Settings
 
 # Measured on a CPU and rounded up: what a step holds for each pixel that it renders, and for each vertex.
 _BYTES_PER_PIXEL = 250

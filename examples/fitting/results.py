@@ -17,7 +17,8 @@ from pytorch3d.structures import Meshes
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 from reconstruction.measures import measure
-from reconstruction.optimization import Run, Settings
+from reconstruction.optimization import Run
+from reconstruction.settings import Settings
 from reconstruction.views import turntable_cameras
 
 _COLUMNS = {

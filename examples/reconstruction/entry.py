@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pt3d_largesteps.optimization import Optimization
 from reconstruction.loading import into_unit_ball
-from reconstruction.methods import METHODS
-from reconstruction.optimization import STARTS, Run, Settings, reconstruct, reconstruct_images
+from reconstruction.optimization import Run, reconstruct, reconstruct_images
+from reconstruction.settings import METHODS, STARTS, Settings
 
 
 def reconstruction(**settings: Any) -> Callable[..., Run]:

@@ -15,7 +15,8 @@ from pt3d_largesteps.metrics import (
     surface_distance,
 )
 from pt3d_largesteps.renderers import PyTorch3DRenderer
-from reconstruction.optimization import Run, Settings
+from reconstruction.optimization import Run
+from reconstruction.settings import Settings
 from reconstruction.views import fibonacci_cameras
 
 SAMPLINGS = 8

@@ -17,10 +17,6 @@ from pt3d_largesteps.optimization import Parameterization, large_steps
 from pt3d_largesteps.renderers import ImageLoss
 from pt3d_largesteps.solvers import Solver, solver_for
 
-METHODS = ("large-steps", "adam", "laplacian")
-# In mean edge lengths; Adam's is the best of 0.03, 0.1 and 0.3 on the bunny with weight 1.
-DEFAULT_LR = {"large-steps": 1.3, "adam": 0.03, "laplacian": 0.03}
-
 
 class Positions(nn.Module):
     """The vertices themselves as the parameter."""

@@ -14,49 +14,18 @@ from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
 from torch import Tensor
 
-from pt3d_largesteps import OptimizationConfig
-from pt3d_largesteps.optimization import COARSE_TO_FINE, FROM_HULL, History, Optimization, Stage
+from pt3d_largesteps.optimization import History, Optimization
 from pt3d_largesteps.optimization.checkpoint import digest
 from pt3d_largesteps.renderers import ImageLoss, PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.visual_hull import visual_hull
-from reconstruction.methods import DEFAULT_LR, RegularizedLoss, parameterization
+from reconstruction.methods import RegularizedLoss, parameterization
+from reconstruction.settings import Settings
 from reconstruction.views import fibonacci_cameras
 
-STARTS = ("hull", "sphere")
 START_RADIUS = 0.6  # of a sphere in the unit ball of the target
 CHANNEL_WEIGHTS = (1.0, 1.0, 1.0, 3.0)  # the silhouette counts as much as the three colours
 HULL_VERTS = 5000
 PLAIN_VERTS = 2562  # without remeshing
-PLAIN = (Stage(0.0, lambda_=9.0),)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the command line sets; see there."""
-
-    method: str = "large-steps"
-    start: str = "hull"
-    steps: int = 1000
-    views: int = 64
-    resolution: int = 128
-    lambda_: float | None = None
-    lr: float | None = None
-    reg: float = 1.0
-    seed: int = 0
-    device: str = "cpu"
-    remesh: bool = True
-    solver: str = "auto"
-
-    def config(self) -> OptimizationConfig:
-        """For the driver; a given lambda is that of the first stage, and the others' are in proportion."""
-        stages = {"hull": FROM_HULL, "sphere": COARSE_TO_FINE}[self.start] if self.remesh else PLAIN
-        factor = 1.0 if self.lambda_ is None else self.lambda_ / stages[0].lambda_
-        return OptimizationConfig(
-            steps=self.steps,
-            stages=tuple(replace(stage, lambda_=factor * stage.lambda_) for stage in stages),
-            lr=DEFAULT_LR[self.method] if self.lr is None else self.lr,
-            seed=self.seed,
-        )
 
 
 @dataclass

@@ -1,0 +1,71 @@
+"""The demo itself: a target, its reconstruction behind a progress bar, and the files that are left of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from pytorch3d.io import save_obj
+from pytorch3d.structures import Meshes
+from tqdm import tqdm
+
+from pt3d_largesteps.optimization import Optimization
+from reconstruction.loading import into_unit_ball, load_target
+from reconstruction.measures import measure, table
+from reconstruction.optimization import Run, reconstruct
+from reconstruction.pictures import save_comparison, save_turntable
+from reconstruction.settings import Settings
+from reconstruction.shapes import SHAPES
+
+
+def run_demo(options: argparse.Namespace, settings: Settings) -> int:
+    """Reconstructs and writes; ``options`` are those of reconstruct.py. Returns the exit status.
+
+    Raises:
+        TargetError: of the file with the target.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
+    target = (load_target(options.target) if options.target else into_unit_ball(SHAPES[options.shape]())).to(settings.device)
+    name = options.target.name if options.target else f"{options.shape}, made in code"
+    print(f"target: {name}, {len(target.verts_packed()):,} vertices; method: {settings.method}")
+    run = _reconstruct(target, settings, options.checkpoint)
+    _write(run, target, name, settings, options)
+    return 130 if run.interrupted else 0
+
+
+def _reconstruct(target: Meshes, settings: Settings, checkpoint: Path | None) -> Run:
+    """Runs the optimisation behind a progress bar."""
+    every = 0.1 if sys.stderr.isatty() else 5.0  # seconds between two looks; a log file needs fewer
+    with tqdm(total=settings.steps, desc=settings.method, unit="step", mininterval=every, maxinterval=2 * every) as progress:
+
+        def show(run: Optimization) -> None:
+            history = run.history
+            progress.set_postfix(loss=f"{history.mean_losses[-1]:.4f}", verts=history.stages[-1][1], refresh=False)
+            progress.update(run.step - progress.n)  # a run that goes on begins with those that were done
+
+        run = reconstruct(target, settings, show, checkpoint)
+    if run.interrupted:
+        print(f"interrupted after {len(run.history.losses)} of {settings.steps} steps; writing what there is")
+    return run
+
+
+def _write(run: Run, target: Meshes, name: str, settings: Settings, options: argparse.Namespace) -> None:
+    """The result first, then what is said of it."""
+    out = options.out
+    save_obj(out / "result.obj", run.meshes.verts_packed().cpu(), run.meshes.faces_packed().cpu())
+    measures = measure(run, target, settings)
+    written = {"target": str(options.target) if options.target else options.shape, **asdict(settings), **measures}
+    (out / "metrics.json").write_text(json.dumps(written, indent=2) + "\n")
+    caption = (
+        f"{name}: {measures['method']}, {measures['steps']} steps, {settings.views} views"
+        f" — chamfer {measures['chamfer_over_noise']:.2f} × noise, IoU {measures['iou']:.3f},"
+        f" {measures['self_intersecting_percent']:.2f} % self-intersecting"
+    )
+    save_comparison(out / "comparison.png", target, run.start, run.meshes, caption)
+    run.history.plot(out / "loss.png")
+    save_turntable(out / "turntable.gif", run, target)
+    print(table(measures))
+    print(f"written to {out}: result.obj, comparison.png, turntable.gif, loss.png, metrics.json")

@@ -1,0 +1,8 @@
+"""``python -m pt3d_largesteps``."""
+
+import sys
+
+from pt3d_largesteps._command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
