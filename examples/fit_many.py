@@ -26,8 +26,8 @@ from pathlib import Path
 from command_line import add_settings, non_negative, positive_int, refuse
 
 _OUTPUT = """Of each target the output folder gets NAME.obj, the reconstructed mesh, NAME.png, target and result, and NAME.json,
-its measures. Started again, it goes on with what is missing. A file that cannot be used is reported and skipped; the exit status
-is then 1."""
+its measures. Started again, it goes on with what is missing. A file that cannot be used is reported and skipped; the exit
+status is then 1."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -31,6 +31,7 @@ _OPTIONAL = (
     ("trimesh", ("trimesh",), "the examples: files other than OBJ and PLY", "pip install trimesh"),
 )
 _NEEDS_CUDA = ("nvdiffrast",)
+_VARIABLES = ("PT3D_LARGESTEPS", "OMP_", "MKL_NUM", "CUDA_VISIBLE")  # how those of the environment begin that matter
 
 
 def print_info(program: str, arguments: list[str]) -> int:
@@ -57,16 +58,12 @@ def print_info(program: str, arguments: list[str]) -> int:
         else:
             _line(name, f"BROKEN: {_said(error)}")
             advice.append(f"{name}, for {what_for}: {how} --force-reinstall")
-    for name in sorted(name for name in os.environ if name.startswith(("PT3D_LARGESTEPS", "OMP_", "MKL_NUM", "CUDA_VISIBLE"))):
-        _line(name, os.environ[name])
-    print(
-        "\n"
-        + (
-            "\n".join(["what to do about what is missing:", *(f"  {text}" for text in advice)])
-            if advice
-            else "nothing is missing"
-        )
-    )
+    for name in sorted(os.environ):
+        if name.startswith(_VARIABLES):
+            _line(name, os.environ[name])
+    print("\nwhat to do about what is missing:" if advice else "\nnothing is missing")
+    for text in advice:
+        print(f"  {text}")
     return 0 if usable else 1
 
 
@@ -78,10 +75,8 @@ def _torch(advice: list[str]) -> ModuleType | None:
         advice.append("torch: pip install torch==2.11.0, or see https://pytorch.org")
         return None
     torch = sys.modules["torch"]
-    _line(
-        "torch",
-        f"{torch.__version__}, {f'built for CUDA {torch.version.cuda}' if torch.version.cuda else 'built without CUDA'}",
-    )
+    cuda = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    _line("torch", f"{torch.__version__}, {cuda}")
     return torch
 
 
