@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pt3d_largesteps import _pytorch3d
 from pt3d_largesteps._command import scripts
 from pt3d_largesteps._command.info import print_info
 from pt3d_largesteps._version import __version__
@@ -36,10 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return scripts.run_example(_EXAMPLES[options.command], program, given)
     except scripts.ScriptError as error:
         return _refuse(program, str(error), error.status)
-    except ModuleNotFoundError as error:
-        return _refuse(program, f"{error}; what the examples use comes with pip install 'pt3d_largesteps[examples]'", 1)
-    except ImportError as error:  # of PyTorch3D, a sentence already
-        return _refuse(program, str(error), 1)
+    except ImportError as error:
+        return _refuse(program, _what_is_missing(error), 1)
+
+
+def _what_is_missing(error: ImportError) -> str:
+    """PyTorch3D first, which an example may have been the first to import."""
+    try:
+        _pytorch3d.check()
+    except ImportError as reason:
+        return str(reason)
+    return f"{error}; what the examples use comes with pip install 'pt3d_largesteps[examples]'"
 
 
 def _refuse(program: str, message: str, status: int) -> int:

@@ -64,13 +64,11 @@ def run_benchmark(program: str, arguments: list[str]) -> int:
     if name in ("-h", "--help"):
         lines = [f"  {name:<13}{_first_line(path)}" for name, path in found.items()]
         print("\n".join([f"usage: {program} name [arguments]", "", "names:", *lines]))
-        print(
-            f"\nEach tells its own arguments: {program} {next(iter(found))} --help\nFiles go to {RESULTS}, tables are printed."
-        )
+        print(f"\nEach tells its own arguments: {program} {next(iter(found))} --help")
+        print(f"Tables are printed; files go to {RESULTS}.")
         return 0
     if name not in found:
-        left_out = "" if _PACKAGE.parent in next(iter(found.values())).parents[1:2] else "; a checkout may have more"
-        raise ScriptError(f"expected the name of a benchmark, one of {', '.join(found)}, got {name!r}{left_out}", status=2)
+        raise ScriptError(f"expected the name of a benchmark, one of {', '.join(found)}, got {name!r}", status=2)
     path = found[name]
     if "--out-dir" in path.read_text() and not any(text.split("=")[0] == "--out-dir" for text in rest):
         rest = [*rest, "--out-dir", str(RESULTS)]
