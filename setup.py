@@ -1,7 +1,8 @@
-"""Declares the compiled extensions, ``_C`` for the CPU and ``_cuda`` for GPUs; everything else is in pyproject.toml.
+"""Declares the compiled extensions, ``_C`` for the CPU and ``_cuda`` for GPUs, and the scripts that a wheel carries; everything
+else is in pyproject.toml.
 
-They need torch (2.11 or newer) at build time, that is ``pip install --no-build-isolation``, and a C++17 compiler. Without
-them the package is installed all the same and solves through its slower pure-Python code, unless
+The extensions need torch (2.11 or newer) at build time, that is ``pip install --no-build-isolation``, and a C++17 compiler.
+Without them the package is installed all the same and solves through its slower pure-Python code, unless
 PT3D_LARGESTEPS_REQUIRE_EXTENSION=1 asks for an error.
 
 ``_cuda`` needs nvcc of torch's CUDA version besides. It is built where there is a GPU, for that GPU. FORCE_CUDA=1 builds it
@@ -20,6 +21,7 @@ import sys
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 REQUIRED = os.environ.get("PT3D_LARGESTEPS_REQUIRE_EXTENSION", "0") == "1"
 TORCH_TARGET_VERSION = "0x020b000000000000"  # the stable interface of torch 2.11
@@ -165,4 +167,28 @@ def extension_arguments() -> dict:
     return {"ext_modules": extensions, "cmdclass": {"build_ext": BuildOrDoWithout}}
 
 
-setup(**extension_arguments(), options={"bdist_wheel": {"py_limited_api": PYTHON_LIMITED_API}})
+# What `python -m pt3d_largesteps` runs. The benchmarks left out read other files of the repository.
+EXAMPLES = ("reconstruct.py", "fit_many.py", "command_line.py", "reconstruction/*.py", "fitting/*.py")
+CARRIED = (*(f"examples/{name}" for name in EXAMPLES), "benchmarks/*.py")
+LEFT_OUT = ("benchmarks/bm_deform.py", "benchmarks/bm_figures.py", "benchmarks/readme.py")
+
+
+class BuildWithScripts(build_py):
+    """Puts scripts into the package, as its data; an editable installation finds those of the checkout."""
+
+    def run(self) -> None:
+        super().run()
+        for path in () if self.editable_mode else carried_scripts():
+            target = Path(self.build_lib, "pt3d_largesteps/_scripts", path)
+            self.mkpath(str(target.parent))
+            self.copy_file(str(path), str(target))
+
+
+def carried_scripts() -> list[Path]:
+    found = [path for pattern in CARRIED for path in sorted(Path().glob(pattern))]
+    return [path for path in found if path.as_posix() not in LEFT_OUT]
+
+
+arguments = extension_arguments()
+arguments["cmdclass"] = {**arguments.get("cmdclass", {}), "build_py": BuildWithScripts}
+setup(**arguments, options={"bdist_wheel": {"py_limited_api": PYTHON_LIMITED_API}})
