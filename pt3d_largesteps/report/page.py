@@ -1,0 +1,63 @@
+"""The HTML file, put together from the files beside this one."""
+
+from __future__ import annotations
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from pt3d_largesteps._version import __version__
+from pt3d_largesteps.report.three import Three
+
+_HERE = Path(__file__).parent
+
+
+def make_page(title: str, subtitle: str, data: dict[str, Any], tables: dict[str, dict[str, Any]], three: Three) -> str:
+    """The text of the file; titles, labels and cells are escaped."""
+    imports = {"three-core": three.core, "three": three.module, "orbit-controls": three.orbit_controls}
+    parts = {
+        "TITLE": escape(title),
+        "SUBTITLE": escape(subtitle),
+        "STYLE": _read("page.css"),
+        "IMPORTS": _json({"imports": {name: _as_url(text) for name, text in imports.items()}}),
+        "DATA": _json(data),
+        "SCRIPT": "\n".join(_read(name) for name in ("viewer.js", "chart.js", "page.js")),
+        "TABLES": "\n".join(_table(name, rows) for name, rows in tables.items()),
+        "VERSION": escape(__version__),
+        "LICENCE": escape(three.licence.strip()),
+    }
+    pieces = _read("page.html").split("@@")  # text, name, text, name, ... so that nothing that is put in is looked at again
+    return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """For a script element, which the first "</" might end."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _as_url(text: str) -> str:
+    return "data:text/javascript;base64," + base64.b64encode(text.encode()).decode()
+
+
+def _table(name: str, rows: dict[str, Any]) -> str:
+    lines = []
+    for label, value in rows.items():
+        style = ' class="part"' if label.startswith(" ") else ""
+        lines.append(f"<tr{style}><th>{escape(label.strip())}</th><td>{escape(_cell(value))}</td></tr>")
+    return f"<section><h2>{escape(name)}</h2><table>{''.join(lines)}</table></section>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

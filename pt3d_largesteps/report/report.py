@@ -1,0 +1,142 @@
+"""What is gathered of a run for its page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pt3d_largesteps._checks import describe
+from pt3d_largesteps.report.packing import PRECISIONS, pack_faces, pack_positions, verts_and_faces
+from pt3d_largesteps.report.page import make_page
+from pt3d_largesteps.report.three import find_three
+
+
+class Report:
+    """A page about an optimisation, in one HTML file that needs no network: its shapes on a slider, beside or over a target,
+    its losses with the stages, and tables.
+
+    Args:
+        title: above everything.
+        subtitle: one line below it.
+        target: what the shapes are to become, if anything: ``Meshes``, or a tuple (verts, faces). Batches are shown together.
+        precision: of the vertices, "uint16" (of their bounding box, 6 bytes for a vertex of a frame) or "float32" (12 bytes).
+        three: npm's package three.js, as file or folder; else PT3D_LARGESTEPS_THREE names it, or it is fetched once, checked and
+            kept in ~/.cache. It goes into the page, with its licence.
+
+    Raises:
+        ThreeError: there is no three.js; here, so that no run ends without its report.
+
+    Example:
+        >>> report = Report("A sphere becomes an ellipsoid", target=target)
+        >>> result = optimize(start, loss, config, callbacks=[report.every(10)])
+        >>> report.add_history(result.history)
+        >>> report.save("run.html")
+    """
+
+    def __init__(
+        self,
+        title: str,
+        subtitle: str = "",
+        *,
+        target: Any = None,
+        precision: str = "uint16",
+        three: str | Path | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.title, self.subtitle = str(title), str(subtitle)
+        self._precision = precision
+        self._topologies: list[dict[str, Any]] = []
+        self._last_faces: Tensor | None = None
+        self._frames: list[dict[str, Any]] = []
+        self._curves: list[dict[str, Any]] = []
+        self._stages: list[dict[str, Any]] = []
+        self._tables: dict[str, dict[str, Any]] = {}
+        self._target = None if target is None else self._pack("target", target)
+        self._three = find_three(three)
+
+    def add_frame(self, step: int, meshes: Any, label: str = "") -> None:
+        """A shape of the run.
+
+        Args:
+            step: steps done; no fewer than those of the frame before.
+            meshes: ``Meshes``, or a tuple (verts, faces).
+            label: what is said of it beside the step, such as "repaired".
+
+        Raises:
+            TypeError, ValueError: of what was given.
+        """
+        last = self._frames[-1]["step"] if self._frames else 0
+        if isinstance(step, bool) or not isinstance(step, int) or step < last:
+            raise ValueError(f"step: expected an integer of at least {last}, got {describe(step)}")
+        self._frames.append({"step": step, "label": str(label), **self._pack("meshes", meshes)})
+
+    def every(self, steps: int) -> Callable[[Any], None]:
+        """A callback for ``optimize``: a frame before the first step, as the callback first sees it after, then every ``steps``
+        steps and at the end of each stage."""
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps: expected an integer of at least 1, got {describe(steps)}")
+
+        def keep_frame(run: Any) -> None:
+            if not self._frames or run.step % steps == 0 or run.stage_ends:
+                self.add_frame(run.step, run.meshes())
+
+        return keep_frame
+
+    def add_history(self, history: Any) -> None:
+        """Losses and stages of a ``History`` of ``optimize``, known by its attributes."""
+        self.add_curve("loss", range(1, len(history.losses) + 1), history.mean_losses)
+        if history.held_out:
+            self.add_curve("held-out loss", *zip(*history.held_out, strict=True))
+        for step, num_verts in history.stages:
+            self.add_stage(step, f"{num_verts:,} vertices")
+
+    def add_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """Numbers over the steps.
+
+        Raises:
+            ValueError: there are not as many of both. Values that are not finite are left out of the line.
+        """
+        steps, values = [int(step) for step in steps], [float(value) for value in values]
+        if len(steps) != len(values):
+            raise ValueError(f"values: expected {len(steps)}, as many as steps, got {len(values)}")
+        self._curves.append({"name": str(name), "steps": steps, "values": [v if math.isfinite(v) else None for v in values]})
+
+    def add_stage(self, step: int, label: str) -> None:
+        """Marks a step in the curves, such as that of a remeshing."""
+        self._stages.append({"step": int(step), "label": str(label)})
+
+    def add_table(self, name: str, rows: Mapping[str, Any]) -> None:
+        """Names and values, below the pictures; a name that begins with blanks belongs to the one above."""
+        self._tables[str(name)] = dict(rows)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file.
+
+        Raises:
+            ValueError: there is no frame.
+            OSError: it cannot be written.
+        """
+        if not self._frames:
+            raise ValueError("frames: expected at least one, got none; add_frame adds one")
+        data = {
+            "frames": self._frames,
+            "topologies": self._topologies,
+            "target": self._target,
+            "curves": self._curves,
+            "stages": self._stages,
+        }
+        Path(path).write_text(make_page(self.title, self.subtitle, data, self._tables, self._three), encoding="utf-8")
+
+    def _pack(self, name: str, meshes: Any) -> dict[str, Any]:
+        verts, faces = verts_and_faces(name, meshes)
+        shared = self._last_faces is not None and self._topologies[-1]["vertices"] == len(verts)
+        if not (shared and torch.equal(faces, self._last_faces)):
+            self._topologies.append(pack_faces(faces, len(verts)))
+            self._last_faces = faces.clone()
+        return {"topology": len(self._topologies) - 1, "positions": pack_positions(verts, self._precision)}
