@@ -15,6 +15,8 @@ of the target where the views show them; or from a sphere. In the output folder 
     loss.png          the loss of every step
     metrics.json      the numbers that are printed as a table at the end
 
+and with --report FILE.html a page for a browser, with the shapes on a slider. Its viewer, three.js, is fetched once.
+
 Ctrl-C ends the optimisation early; what it has is measured and written all the same. With --checkpoint FILE a run that was
 killed goes on where it was when it is started again.
 """
@@ -38,13 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the demo; returns the exit status: 0, 2 for what it was given, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
-    from reconstruction.demo import run_demo  # torch and PyTorch3D, which --help does without
+    from pt3d_largesteps.report import ThreeError  # torch and PyTorch3D, which --help does without
+    from reconstruction.demo import run_demo
 
     try:
         return run_demo(options, settings)
     except OSError as error:
         return refuse(f"cannot read or write {error.filename} ({error.strerror})")
-    except ValueError as error:  # of the target, or a setting that only shows itself at work, such as a lambda too large
+    except (ThreeError, ValueError) as error:  # ValueError: of the target, or of a setting such as a lambda too large
         return refuse(str(error))
     except KeyboardInterrupt:
         return refuse("interrupted; what was complete by then is in the output folder", status=130)
@@ -57,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shape", choices=SHAPES, default="animal", help="made in code (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/reconstruct"), help="output folder (default: %(default)s)")
     parser.add_argument("--method", choices=METHODS, default=defaults.method, help="default: %(default)s")
+    report_help = "page with the shapes on a slider, losses and numbers, such as run.html; the first one fetches three.js"
+    parser.add_argument("--report", type=Path, metavar="FILE", help=report_help)
     parser.add_argument("--checkpoint", type=Path, help="file that the run can go on from")
     add_settings(parser, ", ".join(f"{DEFAULT_LR[method]} for {method}" for method in METHODS))
     parser.add_argument(

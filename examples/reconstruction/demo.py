@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pytorch3d.io import save_obj
 from pytorch3d.structures import Meshes
@@ -17,6 +18,7 @@ from reconstruction.loading import into_unit_ball, load_target
 from reconstruction.measures import measure, table
 from reconstruction.optimization import Run, reconstruct
 from reconstruction.pictures import save_comparison, save_turntable
+from reconstruction.report import begin_report, finish_report
 from reconstruction.settings import Settings
 from reconstruction.shapes import SHAPES
 
@@ -26,13 +28,20 @@ def run_demo(options: argparse.Namespace, settings: Settings) -> int:
 
     Raises:
         TargetError: of the file with the target.
+        ThreeError: there is no three.js for the report.
     """
     options.out.mkdir(parents=True, exist_ok=True)
     target = (load_target(options.target) if options.target else into_unit_ball(SHAPES[options.shape]())).to(settings.device)
     name = options.target.name if options.target else f"{options.shape}, made in code"
     print(f"target: {name}, {len(target.verts_packed()):,} vertices; method: {settings.method}")
+    report = begin_report(target, name) if options.report else None  # before the run: what it lacks, it lacks at once
     run = _reconstruct(target, settings, options.checkpoint)
-    _write(run, target, name, settings, options)
+    measures = _write(run, target, name, settings, options)
+    if report is not None:
+        finish_report(report, run, settings, measures)
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        report.save(options.report)
+        print(f"report, for a browser: {options.report}, {options.report.stat().st_size / 1e6:.1f} MB")
     return 130 if run.interrupted else 0
 
 
@@ -52,8 +61,8 @@ def _reconstruct(target: Meshes, settings: Settings, checkpoint: Path | None) ->
     return run
 
 
-def _write(run: Run, target: Meshes, name: str, settings: Settings, options: argparse.Namespace) -> None:
-    """The result first, then what is said of it."""
+def _write(run: Run, target: Meshes, name: str, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
+    """The result first, then what is said of it; returns the measures."""
     out = options.out
     save_obj(out / "result.obj", run.meshes.verts_packed().cpu(), run.meshes.faces_packed().cpu())
     measures = measure(run, target, settings)
@@ -69,3 +78,4 @@ def _write(run: Run, target: Meshes, name: str, settings: Settings, options: arg
     save_turntable(out / "turntable.gif", run, target)
     print(table(measures))
     print(f"written to {out}: result.obj, comparison.png, turntable.gif, loss.png, metrics.json")
+    return measures

@@ -99,10 +99,12 @@ def _mean_distance(meshes: Meshes, reference: Meshes) -> SurfaceDistance:
     return SurfaceDistance(*(sum(getattr(one, name) for one in samplings) / SAMPLINGS for name in names))
 
 
+def labelled(measures: dict[str, Any]) -> dict[str, Any]:
+    """The numbers by what they are called in words."""
+    return {label: measures[key] for key, label in _LABELS.items()}
+
+
 def table(measures: dict[str, Any]) -> str:
     """One line per number."""
-    lines = []
-    for key, label in _LABELS.items():
-        value = measures[key]
-        lines.append(f"{label:<40} {f'{value:.4g}' if isinstance(value, float) else value}")
-    return "\n".join(lines)
+    rows = labelled(measures).items()
+    return "\n".join(f"{label:<40} {f'{value:.4g}' if isinstance(value, float) else value}" for label, value in rows)

@@ -25,8 +25,8 @@ class Report:
         subtitle: one line below it.
         target: what the shapes are to become, if anything: ``Meshes``, or a tuple (verts, faces). Batches are shown together.
         precision: of the vertices, "uint16" (of their bounding box, 6 bytes for a vertex of a frame) or "float32" (12 bytes).
-        three: npm's package three.js, as file or folder; else PT3D_LARGESTEPS_THREE names it, or it is fetched once, checked and
-            kept in ~/.cache. It goes into the page, with its licence.
+        three: npm's package three.js, as file or folder; else PT3D_LARGESTEPS_THREE names it, or it is fetched once, checked
+            and kept in ~/.cache. It goes into the page, with its licence.
 
     Raises:
         ThreeError: there is no three.js; here, so that no run ends without its report.

@@ -12,10 +12,10 @@ class Viewer {
     this.result = this.shape(0x5b8fd0);
     this.target = data.target ? this.shape(0xe0a03c) : null;
     this.camera = new THREE.PerspectiveCamera(32, 1, 0.01, 100);
-    this.camera.add(Object.assign(new THREE.DirectionalLight(0xffffff, 2.1), { name: "light" }));
+    this.camera.add(Object.assign(new THREE.DirectionalLight(0xffffff, 2.6), { name: "light" }));
     this.camera.getObjectByName("light").position.set(-0.6, 0.9, 1);
     this.scene = new THREE.Scene();
-    this.scene.add(this.camera, new THREE.HemisphereLight(0xffffff, 0x6b7280, 1.5), this.result.group);
+    this.scene.add(this.camera, new THREE.HemisphereLight(0xdfe8ff, 0x4b4038, 1.1), this.result.group);
     if (this.target) {
       this.scene.add(this.target.group);
       this.put(this.target, data.target);
@@ -64,19 +64,27 @@ class Viewer {
   // The camera sees all of the target, the first and the last shape.
   frameAll() {
     const { frames, target, topologies } = this.data;
-    const box = new THREE.Box3();
-    for (const packed of [target, frames[0], frames[frames.length - 1]].filter(Boolean)) {
+    const shapes = [target, frames[0], frames[frames.length - 1]].filter(Boolean).map((packed) => {
       const points = new Float32Array(3 * topologies[packed.topology].vertices);
       unpackPositions(packed.positions, points);
-      box.union(new THREE.Box3().setFromArray(points));
-    }
+      return points;
+    });
+    const box = new THREE.Box3();
+    shapes.forEach((points) => box.union(new THREE.Box3().setFromArray(points)));
     this.center = box.getCenter(new THREE.Vector3());
-    this.radius = box.getSize(new THREE.Vector3()).length() / 2 || 1;
+    const point = new THREE.Vector3();
+    let square = 0;
+    for (const points of shapes) {
+      for (let index = 0; index < points.length; index += 3) {
+        square = Math.max(square, point.fromArray(points, index).distanceToSquared(this.center));
+      }
+    }
+    this.radius = Math.sqrt(square) || 1;
     this.reset();
   }
 
   reset() {
-    const distance = (0.92 * this.radius) / Math.sin(THREE.MathUtils.degToRad(this.camera.fov / 2));
+    const distance = (1.02 * this.radius) / Math.sin(THREE.MathUtils.degToRad(this.camera.fov / 2));
     const direction = new THREE.Vector3().setFromSphericalCoords(1, THREE.MathUtils.degToRad(72), THREE.MathUtils.degToRad(35));
     this.camera.position.copy(this.center).addScaledVector(direction, distance / Math.min(this.tight ?? 1, 1));
     this.camera.near = distance / 100;

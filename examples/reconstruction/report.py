@@ -1,0 +1,53 @@
+"""A run as a page to look back at."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pytorch3d.structures import Meshes
+
+from pt3d_largesteps.report import Report
+from reconstruction.measures import labelled
+from reconstruction.optimization import Run
+from reconstruction.settings import Settings
+
+_LABELS = {
+    "method": "method",
+    "start": "start",
+    "steps": "steps",
+    "views": "views",
+    "resolution": "pixels of a view, to each side",
+    "lambda_": "λ of the first stage, if given",
+    "lr": "step size in mean edge lengths, if given",
+    "reg": "weight of the regulariser (laplacian only)",
+    "seed": "seed",
+    "device": "device",
+    "remesh": "remeshing",
+    "solver": "solver",
+}
+
+
+def begin_report(target: Meshes, name: str) -> Report:
+    """Without a run yet.
+
+    Raises:
+        ThreeError: there is no three.js.
+    """
+    return Report(f"Reconstruction of {name}", target=target)
+
+
+def finish_report(report: Report, run: Run, settings: Settings, measures: dict[str, Any]) -> None:
+    """Puts into it what there is of the run, interrupted or not."""
+    for step, meshes in run.frames:
+        report.add_frame(step, meshes)
+    if run.repaired or run.interrupted:
+        report.add_frame(len(run.history.losses), run.meshes, "repaired" if run.repaired else "interrupted")
+    report.add_history(run.history)
+    report.subtitle = (
+        f"{measures['method']}, {measures['steps']:,} steps on {settings.views} views of {settings.resolution} ×"
+        f" {settings.resolution} pixels: chamfer distance {measures['chamfer_over_noise']:.2f} × sampling noise,"
+        f" normal consistency {measures['normal_consistency']:.3f}, IoU of silhouettes {measures['iou']:.3f}"
+    )
+    report.add_table("Measures (lengths in radii of the target's bounding sphere)", labelled(measures))
+    report.add_table("Settings", {_LABELS[name]: value for name, value in asdict(settings).items()})
