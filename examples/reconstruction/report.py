@@ -49,5 +49,5 @@ def finish_report(report: Report, run: Run, settings: Settings, measures: dict[s
         f" {settings.resolution} pixels: chamfer distance {measures['chamfer_over_noise']:.2f} × sampling noise,"
         f" normal consistency {measures['normal_consistency']:.3f}, IoU of silhouettes {measures['iou']:.3f}"
     )
-    report.add_table("Measures (lengths in radii of the target's bounding sphere)", labelled(measures))
+    report.add_table("Measures", labelled(measures), "distances squared, in units of the target's bounding sphere")
     report.add_table("Settings", {_LABELS[name]: value for name, value in asdict(settings).items()})

@@ -14,8 +14,10 @@ from pt3d_largesteps.report.three import Three
 _HERE = Path(__file__).parent
 
 
-def make_page(title: str, subtitle: str, data: dict[str, Any], tables: dict[str, dict[str, Any]], three: Three) -> str:
-    """The text of the file; titles, labels and cells are escaped."""
+def make_page(
+    title: str, subtitle: str, data: dict[str, Any], tables: list[tuple[str, str, dict[str, Any]]], three: Three
+) -> str:
+    """The text of the file; titles, labels and cells are escaped. A table is a name, a note and its rows."""
     imports = {"three-core": three.core, "three": three.module, "orbit-controls": three.orbit_controls}
     parts = {
         "TITLE": escape(title),
@@ -24,7 +26,7 @@ def make_page(title: str, subtitle: str, data: dict[str, Any], tables: dict[str,
         "IMPORTS": _json({"imports": {name: _as_url(text) for name, text in imports.items()}}),
         "DATA": _json(data),
         "SCRIPT": "\n".join(_read(name) for name in ("viewer.js", "chart.js", "page.js")),
-        "TABLES": "\n".join(_table(name, rows) for name, rows in tables.items()),
+        "TABLES": "\n".join(_table(name, note, rows) for name, note, rows in tables),
         "VERSION": escape(__version__),
         "LICENCE": escape(three.licence.strip()),
     }
@@ -45,12 +47,13 @@ def _as_url(text: str) -> str:
     return "data:text/javascript;base64," + base64.b64encode(text.encode()).decode()
 
 
-def _table(name: str, rows: dict[str, Any]) -> str:
+def _table(name: str, note: str, rows: dict[str, Any]) -> str:
     lines = []
     for label, value in rows.items():
         style = ' class="part"' if label.startswith(" ") else ""
         lines.append(f"<tr{style}><th>{escape(label.strip())}</th><td>{escape(_cell(value))}</td></tr>")
-    return f"<section><h2>{escape(name)}</h2><table>{''.join(lines)}</table></section>"
+    heading = f"{escape(name)} <small>{escape(note)}</small>"
+    return f"<section><h2>{heading}</h2><table>{''.join(lines)}</table></section>"
 
 
 def _cell(value: Any) -> str:

@@ -56,7 +56,7 @@ class Report:
         self._frames: list[dict[str, Any]] = []
         self._curves: list[dict[str, Any]] = []
         self._stages: list[dict[str, Any]] = []
-        self._tables: dict[str, dict[str, Any]] = {}
+        self._tables: list[tuple[str, str, dict[str, Any]]] = []
         self._target = None if target is None else self._pack("target", target)
         self._three = find_three(three)
 
@@ -111,9 +111,10 @@ class Report:
         """Marks a step in the curves, such as that of a remeshing."""
         self._stages.append({"step": int(step), "label": str(label)})
 
-    def add_table(self, name: str, rows: Mapping[str, Any]) -> None:
-        """Names and values, below the pictures; a name that begins with blanks belongs to the one above."""
-        self._tables[str(name)] = dict(rows)
+    def add_table(self, name: str, rows: Mapping[str, Any], note: str = "") -> None:
+        """Names and values, below the pictures, with a note beside the name of the table, such as on units. A name in a row that
+        begins with blanks belongs to the one above."""
+        self._tables.append((str(name), str(note), dict(rows)))
 
     def save(self, path: str | Path) -> None:
         """Writes the file.

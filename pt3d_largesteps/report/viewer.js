@@ -139,7 +139,10 @@ class Viewer {
     }
     this.panes().forEach(([x, y, width, height], pane) => {
       this.result.group.visible = both || shown[pane] === "result";
-      if (this.target) this.target.group.visible = both || shown[pane] === "target";
+      if (this.target) {
+        this.target.group.visible = both || shown[pane] === "target";
+        this.target.lines.visible = this.result.lines.visible && !both;
+      }
       this.camera.aspect = width / height;
       this.camera.updateProjectionMatrix();
       this.renderer.setViewport(x, y, width, height);
