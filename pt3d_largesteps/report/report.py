@@ -77,8 +77,7 @@ class Report:
         self._frames.append({"step": step, "label": str(label), **self._pack("meshes", meshes)})
 
     def every(self, steps: int) -> Callable[[Any], None]:
-        """A callback for ``optimize``: a frame before the first step, as the callback first sees it after, then every ``steps``
-        steps and at the end of each stage."""
+        """A callback for ``optimize``: a frame after the first step, after every ``steps`` steps and at the end of each stage."""
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps: expected an integer of at least 1, got {describe(steps)}")
 
@@ -112,8 +111,8 @@ class Report:
         self._stages.append({"step": int(step), "label": str(label)})
 
     def add_table(self, name: str, rows: Mapping[str, Any], note: str = "") -> None:
-        """Names and values, below the pictures, with a note beside the name of the table, such as on units. A name in a row that
-        begins with blanks belongs to the one above."""
+        """Names and values, below the pictures, with a note beside the name of the table, such as on units. A name in a row
+        that begins with blanks belongs to the one above."""
         self._tables.append((str(name), str(note), dict(rows)))
 
     def save(self, path: str | Path) -> None:
