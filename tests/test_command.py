@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import pt3d_largesteps
-from pt3d_largesteps._command import main, scripts
+from pt3d_largesteps import _pytorch3d
+from pt3d_largesteps._command import info, main, scripts
 from reconstruction import settings, shapes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,9 +21,9 @@ MISSING = "raise ModuleNotFoundError(\"No module named '{0}'\", name='{0}')"
 def instead(tmp_path):
     """Puts packages in front of those that are installed; returns the folder to run with."""
 
-    def put(**packages):
+    def put(packages):
         for name, text in packages.items():
-            path = tmp_path / "packages" / f"{name.replace('__', '/')}.py"
+            path = tmp_path / "packages" / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         return tmp_path / "packages"
@@ -57,7 +58,7 @@ class TestHelp:
     )
     def test_needs_neither_torch_nor_numpy(self, instead, arguments, expected):
         packages = dict.fromkeys(("torch", "numpy", "pytorch3d"), "raise RuntimeError('imported')")
-        result = run(*arguments, first=instead(**packages))
+        result = run(*arguments, first=instead(packages))
         assert (result.returncode, result.stderr) == (0, "")
         assert expected in result.stdout
         assert "head of this file" not in result.stdout
@@ -73,6 +74,7 @@ class TestHelp:
 
 
 class TestInfo:
+    @pytest.mark.slow
     def test_of_this_environment(self):
         result = run("info")
         assert result.returncode == 0
@@ -84,48 +86,63 @@ class TestInfo:
         compiled = pt3d_largesteps._extension.is_compiled()
         assert lines["solver, CPU"].startswith("compiled, /" if compiled else "not compiled: ")
 
+    @pytest.mark.slow
     def test_without_torch(self, instead):
-        result = run("info", first=instead(torch=MISSING.format("torch")))
+        result = run("info", first=instead({"torch": MISSING.format("torch")}))
         assert result.returncode == 1
         assert lines_of(result)["torch"] == "NOT INSTALLED"
         assert lines_of(result)["PyTorch3D"] == "not tried, for want of torch"
         assert "\n  torch: pip install torch==" in result.stdout
 
-    def test_without_pytorch3d(self, instead):
-        result = run("info", first=instead(pytorch3d=MISSING.format("pytorch3d")))
-        assert result.returncode == 1
-        assert lines_of(result)["PyTorch3D"] == "NOT INSTALLED"
-        assert "pip install torch==2.11.0 easypytorch3d==0.7.9.post1" in result.stdout
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (ModuleNotFoundError("No module named 'pytorch3d'", name="pytorch3d"), "NOT INSTALLED"),
+            (ImportError("_C.so: undefined symbol: _ZN3c10"), "BROKEN: ImportError: _C.so: undefined symbol: _ZN3c10"),
+        ],
+    )
+    def test_without_pytorch3d(self, error, expected, monkeypatch, capsys):
+        monkeypatch.setattr(_pytorch3d, "why_not", lambda: error)
+        assert main(["info"]) == 1
+        printed = capsys.readouterr().out
+        assert f"PyTorch3D        {expected}\n" in printed
+        assert "pip install torch==2.11.0 easypytorch3d==0.7.9.post1" in printed
 
-    def test_what_is_broken_is_called_broken(self, instead):
-        packages = {
-            "pytorch3d____init__": "__version__ = '0.7.8'",
-            "pytorch3d___C": "raise ImportError('_C.so: undefined symbol: _ZN3c10')",
-            "matplotlib": "raise OSError('libfreetype.so: no such file')",
-            "trimesh": MISSING.format("trimesh"),
-        }
-        result = run("info", first=instead(**packages))
-        assert result.returncode == 1
-        lines = lines_of(result)
-        assert lines["PyTorch3D"] == "BROKEN: ImportError: _C.so: undefined symbol: _ZN3c10"
-        assert lines["matplotlib"] == "BROKEN: OSError: libfreetype.so: no such file"
-        assert lines["trimesh"].startswith("not installed; for ")
-        assert "matplotlib, for plots: pip install matplotlib --force-reinstall" in result.stdout
+    def test_what_is_broken_is_called_broken(self, monkeypatch, capsys):
+        def import_module(name):
+            if name == "matplotlib":
+                raise OSError("libfreetype.so: no such file")
+            if name == "trimesh":
+                raise ModuleNotFoundError("No module named 'trimesh'", name="trimesh")
+            return sys.modules.get(name)
+
+        monkeypatch.setattr(info.importlib, "import_module", import_module)
+        assert main(["info"]) == 0
+        printed = capsys.readouterr().out
+        assert "matplotlib       BROKEN: OSError: libfreetype.so: no such file\n" in printed
+        assert "trimesh          not installed; for the examples: files other than OBJ and PLY\n" in printed
+        assert "matplotlib, for plots: pip install matplotlib --force-reinstall" in printed
 
 
 class TestImport:
+    def test_a_broken_pytorch3d(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pytorch3d._C", None)
+        with pytest.raises(ImportError, match=r"needs PyTorch3D, and the one installed here is broken \(ModuleNotFoundError: "):
+            _pytorch3d.check()
+
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("packages", "expected"),
         [
             ({"pytorch3d": MISSING.format("pytorch3d")}, "needs PyTorch3D, which is not installed here"),
             (
-                {"pytorch3d____init__": "", "pytorch3d___C": "raise ImportError('undefined symbol')"},
+                {"pytorch3d/__init__": "", "pytorch3d/_C": "raise ImportError('undefined symbol')"},
                 "needs PyTorch3D, and the one installed here is broken (ImportError: undefined symbol)",
             ),
         ],
     )
     def test_a_sentence_by_import_and_by_command(self, instead, packages, expected):
-        folder = instead(**packages)
+        folder = instead(packages)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
         for code in (["-c", "import pt3d_largesteps"], ["-m", "pt3d_largesteps", "reconstruct", *SMALL]):
             result = subprocess.run([sys.executable, *code], env=environment, capture_output=True, text=True, check=False)
@@ -141,6 +158,7 @@ class TestImport:
 
 
 class TestScripts:
+    @pytest.mark.slow
     def test_reconstruct(self, tmp_path, capsys):
         assert main(["reconstruct", *SMALL, "--out", str(tmp_path)]) == 0
         assert (tmp_path / "result.obj").is_file()

@@ -212,6 +212,7 @@ SMALL = ["--steps", "8", "--views", "4", "--resolution", "24", "--start", "spher
 
 
 class TestReconstruct:
+    @pytest.mark.slow
     def test_report(self, package, tmp_path, monkeypatch, capsys):
         monkeypatch.setenv(three.VARIABLE, str(package))
         path = tmp_path / "new" / "run.html"
@@ -314,7 +315,7 @@ class TestInABrowser:
         assert blue > 2000
         assert told["last"][3] == pytest.approx(0.25 * blue, rel=0.2)  # of half the size
         assert told["last"][4] == orange == pytest.approx(blue, rel=0.1)
-        assert told["alone"][0] == pytest.approx(blue, rel=0.2)
+        assert told["alone"][0] > 1.2 * blue  # there is more room for it
         assert told["alone"][1:] == [0, True]
         assert 0 < told["lines"] < told["alone"][0]
         assert told["playing"] == "Pause"

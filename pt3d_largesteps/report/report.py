@@ -77,7 +77,7 @@ class Report:
         self._frames.append({"step": step, "label": str(label), **self._pack("meshes", meshes)})
 
     def every(self, steps: int) -> Callable[[Any], None]:
-        """A callback for ``optimize``: a frame after the first step, after every ``steps`` steps and at the end of each stage."""
+        """A callback for ``optimize``: a frame after the first step, every ``steps`` steps and at the end of each stage."""
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps: expected an integer of at least 1, got {describe(steps)}")
 
