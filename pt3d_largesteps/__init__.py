@@ -13,6 +13,7 @@ result in ``pt3d_largesteps.metrics``.
 import importlib
 import sys
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pt3d_largesteps import _pytorch3d
 from pt3d_largesteps._version import __version__
@@ -57,7 +58,7 @@ def _is_command() -> bool:
     return next(modules, None) == __name__
 
 
-if not _is_command():
+if TYPE_CHECKING or not _is_command():
     _pytorch3d.check()
     from pt3d_largesteps.batch import BatchSystem
     from pt3d_largesteps.differential import from_differential, precondition, to_differential

@@ -135,8 +135,8 @@ class Report:
 
     def _pack(self, name: str, meshes: Any) -> dict[str, Any]:
         verts, faces = verts_and_faces(name, meshes)
-        shared = self._last_faces is not None and self._topologies[-1]["vertices"] == len(verts)
-        if not (shared and torch.equal(faces, self._last_faces)):
+        last = self._last_faces
+        if last is None or not torch.equal(faces, last) or self._topologies[-1]["vertices"] != len(verts):
             self._topologies.append(pack_faces(faces, len(verts)))
             self._last_faces = faces.clone()
         return {"topology": len(self._topologies) - 1, "positions": pack_positions(verts, self._precision)}

@@ -110,8 +110,9 @@ def _member(path: Path, name: str, endings: tuple[str, ...] = (".min.js", ".js")
             with tarfile.open(path) as archive:
                 names = set(archive.getnames())
                 for ending in endings:
-                    if f"package/{name}{ending}" in names:
-                        return archive.extractfile(f"package/{name}{ending}").read().decode()
+                    file = archive.extractfile(f"package/{name}{ending}") if f"package/{name}{ending}" in names else None
+                    if file is not None:
+                        return file.read().decode()
     except (OSError, tarfile.TarError) as error:
         raise ThreeError(f"three: expected the file or folder of npm's package three, got {path} ({error})") from error
     raise ThreeError(f"three: expected three.js 0.172 or newer, with {name}{endings[-1]}, got {path} without it")
