@@ -3,6 +3,7 @@
 #   make demo       reconstructs a shape from pictures of it, into out/demo
 #   make test       runs the tests
 #   make figures    runs the paper's experiments, each in its small configuration, into out/figures
+#   make docs       builds the documentation, into site/index.html, which needs no server; without torch and PyTorch3D
 #
 # With an environment of your own: make demo VENV=path/to/it
 # With the paper's shapes, from a folder of OBJ files, where there is one: make figures MESHES=path/to/it
@@ -21,7 +22,7 @@ SOURCES := $(wildcard csrc/core/* csrc/cpu/* csrc/cuda/* csrc/bindings/*)
 
 FIGURES := $(wildcard examples/figures/*.py)
 
-.PHONY: demo figures test test-all lint format setup clean
+.PHONY: demo figures docs test test-all lint format setup clean
 
 demo: setup
 	$(BIN)/python examples/reconstruct.py --out out/demo
@@ -47,6 +48,17 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "built: site/index.html"
+
+# The sources are read, not imported.
+$(VENV)/.docs: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$($(BIN)/python -c \
+	  "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
+	touch $@
+
 setup: $(READY)
 
 # Made again when the requirements or the sources change.
@@ -59,4 +71,4 @@ $(READY): pyproject.toml setup.py $(SOURCES)
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info pt3d_largesteps/*.so
+	rm -rf $(VENV) out site build dist *.egg-info pt3d_largesteps/*.so
