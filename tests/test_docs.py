@@ -127,6 +127,15 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(target), link
 
 
+def test_tests_that_are_named_are_there():
+    named = {one for page in pages() for one in re.findall(r"`(test_\w+\.py(?:::\w+)+)`", text(page))}
+    assert len(named) > 15
+    for one in named:
+        file, *names = one.split("::")
+        source = (ROOT / "tests" / file).read_text()
+        assert all(re.search(rf"^ *(?:class|def) {each}\b", source, re.MULTILINE) for each in names), one
+
+
 def test_images_say_what_they_show():
     for page in [README, *pages()]:
         for alternative in re.findall(r"!\[([^\]]*)\]\(", text(page)):

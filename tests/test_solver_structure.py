@@ -3,10 +3,10 @@
 import pytest
 import torch
 from pytorch3d.utils import ico_sphere
-from solver_structure import factor_pattern, main, parts, section
 
 from pt3d_largesteps import compute_matrix, reference
 from pt3d_largesteps.solvers import analyze
+from solver_structure import factor_pattern, main, parts, section
 
 
 def test_the_fill_is_that_of_the_factor():
