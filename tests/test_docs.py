@@ -211,4 +211,5 @@ def test_the_site_is_built_without_a_warning_and_wants_nothing_of_the_network(tm
         fetched += re.findall(r'<link[^>]* href="?(https?:[^" >]+)[^>]* rel="?stylesheet', content)
         assert fetched == [], page
         assert "<!-- setup" not in content, page
-    assert "Bases" not in (tmp_path / "api/steps.html").read_text()
+        assert not re.search(r":(?:class|func|meth|mod):", content), page  # roles of docstrings have become links
+    assert "#pt3d_largesteps.UniformAdam" in (tmp_path / "api/steps.html").read_text()
