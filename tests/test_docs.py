@@ -18,7 +18,7 @@ from documents import ROOT, anchors, blocks, commands, links, pages, text
 from pytorch3d.utils import ico_sphere
 
 import pt3d_largesteps
-from pt3d_largesteps import LargeSteps, PackedParameter, UniformAdam, compat, metrics, optimization, renderers, solvers
+from pt3d_largesteps import LargeSteps, PackedParameter, UniformAdam, compat, metrics, optimization, renderers, report, solvers
 
 README = ROOT / "README.md"
 SLOW = {"docs/optimization.md"}  # its example remeshes to thousands of vertices
@@ -78,7 +78,14 @@ def help_of(script: Path) -> str:
     return said.getvalue()
 
 
-COMMANDS = sorted({command for page in [README, *pages()] for command in commands(page)})
+def handed_on(command: str) -> str:
+    """The script that a command of the package runs."""
+    command = re.sub(r"-m pt3d_largesteps benchmark (\w+)", r"benchmarks/bm_\1.py", command)
+    command = command.replace("-m pt3d_largesteps reconstruct", "examples/reconstruct.py")
+    return command.replace("-m pt3d_largesteps fit-many", "examples/fit_many.py")
+
+
+COMMANDS = sorted({handed_on(command) for page in [README, *pages()] for command in commands(page)})
 SCRIPTS = sorted({script for command in COMMANDS for script in re.findall(r"(?:examples|benchmarks)/\S+\.py", command)})
 
 
@@ -144,7 +151,7 @@ def test_images_say_what_they_show():
 
 
 @pytest.mark.parametrize(
-    "module", [pt3d_largesteps, optimization, renderers, solvers, compat], ids=lambda module: module.__name__
+    "module", [pt3d_largesteps, optimization, renderers, report, solvers, compat], ids=lambda module: module.__name__
 )
 def test_every_public_name_is_in_the_api(module):
     shown = set(re.findall(r"^::: (\S+)", "\n".join(text(page) for page in pages()), re.MULTILINE))
