@@ -55,6 +55,7 @@ class Strength:
         alpha: float | Tensor | None,
         num_verts_per_mesh: Sequence[int],
         like: Tensor,
+        rows: tuple[str, str] = ("vertex", "vertices"),
     ) -> Strength:
         """From the arguments of the public functions; tensors are taken to the dtype and device of ``like``.
 
@@ -63,24 +64,25 @@ class Strength:
                 alpha is not given either.
             alpha: in [0, 1), instead of ``lambda_``, in the same forms.
             num_verts_per_mesh: of N meshes, V in all.
+            rows: what each and what all of the V are, for messages.
         """
         if lambda_ is not None and alpha is not None:
             raise ValueError(f"alpha: expected lambda_ or alpha, not both; got lambda_={lambda_} and alpha={alpha}")
         name, value = ("lambda_", lambda_) if alpha is None else ("alpha", alpha)
         value = DEFAULT_LAMBDA if value is None else value
         if isinstance(value, Tensor) and value.device != like.device and value.numel() > 1:
-            raise ValueError(f"{name}: expected it on {like.device}, as the vertices, got {describe(value)}")
+            raise ValueError(f"{name}: expected it on {like.device}, as the {rows[1]}, got {describe(value)}")
         check_strength(name, value)
         if not isinstance(value, Tensor):
             return cls(name, float(value))
         if value.is_floating_point() and value.dtype != like.dtype and value.requires_grad:
-            raise TypeError(f"{name}: expected {like.dtype}, the dtype of the vertices, got {describe(value)}")
+            raise TypeError(f"{name}: expected {like.dtype}, the dtype of the {rows[1]}, got {describe(value)}")
         value = value.to(like)
         num_meshes, num_verts = len(num_verts_per_mesh), sum(num_verts_per_mesh)
         if value.numel() == 1:
             return cls(name, value.reshape(()))
         if value.dim() != 1 or value.shape[0] not in (num_meshes, num_verts):
-            raise ValueError(_shape_message(name, num_meshes, num_verts, value))
+            raise ValueError(_shape_message(name, num_meshes, num_verts, value, rows[0]))
         if value.shape[0] == num_meshes:
             sizes = torch.tensor(num_verts_per_mesh, dtype=torch.int64, device=like.device)
             value = value.repeat_interleave(sizes, output_size=num_verts)
@@ -135,8 +137,8 @@ def check_strength(name: str, value: Any) -> None:
         raise ValueError(f"{name}: expected finite numbers in {interval}, got {value[index].item()} at index {index}")
 
 
-def _shape_message(name: str, num_meshes: int, num_verts: int, value: Tensor) -> str:
+def _shape_message(name: str, num_meshes: int, num_verts: int, value: Tensor, row: str) -> str:
     return (
-        f"{name}: expected a number, or a tensor of shape ({num_meshes},), one per mesh, or ({num_verts},), one per vertex,"
+        f"{name}: expected a number, or a tensor of shape ({num_meshes},), one per mesh, or ({num_verts},), one per {row},"
         f" got {describe(value)}"
     )

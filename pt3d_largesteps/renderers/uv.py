@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 from pt3d_largesteps.renderers.texturing import corner_uvs
+from pt3d_largesteps.uv_gutter import nearest_covered
 
 _TOLERANCE = 1e-3  # in texels: float32 uvs in [0, 1] are at most half of that off in maps of 8,000 texels
 _TEXELS_AT_ONCE = 1 << 22  # bounds the memory: about 30 bytes for each
@@ -133,7 +134,7 @@ class UVRenderer:
         place = torch.stack([covered % width, covered // width % height], dim=1)
         barycentric[covered] = _barycentric(corners[faces.flatten()[covered]], place).float()
         if self.padding:
-            source = _nearest(mask, min(self.padding, max(self.size)))
+            source = nearest_covered(mask, min(self.padding, max(self.size)))
             faces, barycentric = faces.flatten()[source], barycentric[source.flatten()]
         return Texels(faces.view(mask.shape), barycentric.view(*mask.shape, 3), mask)
 
@@ -191,17 +192,3 @@ def _barycentric(corners: Tensor, points: Tensor) -> Tensor:
     weights = after[..., 0] * before[..., 1] - after[..., 1] * before[..., 0]
     weights = (weights / weights.sum(1, keepdim=True)).clamp_min(0)
     return weights / weights.sum(1, keepdim=True)
-
-
-def _nearest(mask: Tensor, padding: int) -> Tensor:
-    """The flat index (N, H, W) of the nearest True within so many rows and columns; of the texel itself where none is."""
-    itself = torch.arange(mask.numel(), device=mask.device).view(mask.shape)
-    # Squared distance and index in one number, of which the smallest is wanted: first in the column, then in the row.
-    nearest = torch.where(mask, itself, _NONE)
-    for axis, pad in ((1, (0, 0, padding, padding)), (2, (padding, padding))):
-        padded = torch.nn.functional.pad(nearest, pad, value=_NONE)
-        size = mask.shape[axis]
-        for step in range(-padding, padding + 1):
-            shifted = padded.narrow(axis, padding + step, size)
-            nearest = torch.minimum(nearest, shifted + (step * step << 32))
-    return torch.where(nearest < _NONE, nearest & 0xFFFFFFFF, itself)
