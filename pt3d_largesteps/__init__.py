@@ -24,6 +24,7 @@ __all__ = [
     "LargeSteps",
     "LargeStepsAdam",
     "LargeStepsGrid",
+    "LargeStepsTexture",
     "OptimizationConfig",
     "PackedParameter",
     "Remeshed",
@@ -77,6 +78,7 @@ if TYPE_CHECKING or not _is_command():
     from pt3d_largesteps.strength import lambda_from_alpha
     from pt3d_largesteps.system import SystemMatrix
     from pt3d_largesteps.texture import LargeStepsGrid
+    from pt3d_largesteps.texture_parameterization import LargeStepsTexture
     from pt3d_largesteps.untangling import Untangled, untangle
     from pt3d_largesteps.visual_hull import visual_hull
 else:

@@ -18,6 +18,7 @@ from pt3d_largesteps._checks import check_finite, check_float_dtype, check_solva
 from pt3d_largesteps.batch import BatchSystem
 from pt3d_largesteps.laplacian import packed_verts_faces
 from pt3d_largesteps.packed import PackedParameter
+from pt3d_largesteps.packed_module import MATRIX_KEYS, PackedModule, check_same_matrix, checked_state, state_of_matrix
 from pt3d_largesteps.pins import pinned_mask
 from pt3d_largesteps.remesh import Remeshed
 from pt3d_largesteps.remeshed_steps import remeshed_steps
@@ -26,7 +27,7 @@ from pt3d_largesteps.strength import DEFAULT_LAMBDA
 from pt3d_largesteps.system import SystemMatrix
 
 
-class LargeSteps(nn.Module):
+class LargeSteps(PackedModule):
     """The differential coordinates of a batch of meshes, as a module with one parameter.
 
     ``forward()`` returns the batch with the vertices x = M^-1 u; optimise ``parameters()`` with
@@ -228,53 +229,24 @@ class LargeSteps(nn.Module):
 
     def get_extra_state(self) -> dict[str, Tensor | None]:
         """The matrix and the pins, saved with u: u means nothing without them."""
-        matrix = self.matrix
-        return {
-            "crow_indices": matrix.crow_indices,
-            "col_indices": matrix.col_indices,
-            "values": matrix.values.detach(),
-            "pinned": self.pinned,
-            "anchors": self._anchors,
-        }
+        return {**state_of_matrix(self.matrix), "pinned": self.pinned, "anchors": self._anchors}
 
     def set_extra_state(self, state: Any) -> None:
         """Takes the pins; refuses the coordinates of another matrix, whose shape would come out wrong without a word."""
-        matrix = self.matrix
-        if not isinstance(state, dict) or set(state) != {"crow_indices", "col_indices", "values", "pinned", "anchors"}:
-            raise ValueError(f"state_dict: expected the system matrix beside u, got {describe(state)}")
-        saved: dict[str, Any] = {name: None if tensor is None else tensor.to(self.u.device) for name, tensor in state.items()}
-        same_pattern = torch.equal(saved["crow_indices"], matrix.crow_indices) and torch.equal(
-            saved["col_indices"], matrix.col_indices
+        saved = checked_state(state, (*MATRIX_KEYS, "pinned", "anchors"), self.u.device, "system matrix")
+        check_same_matrix(
+            saved,
+            self.matrix,
+            learned=self.system.learns_lambda,
+            pattern="meshes with the same faces, got another topology",
+            remedy="make LargeSteps with the saved ones, or carry positions over with set_verts",
         )
-        if not same_pattern:
-            raise ValueError("state_dict: expected the state of meshes with the same faces, got another topology")
-        values, expected = saved["values"].to(matrix.dtype), matrix.values.detach()
-        tolerance = 1e-5 * float(expected.abs().max()) if matrix.nnz else 0.0
-        if not self.system.learns_lambda and not torch.allclose(values, expected, rtol=0.0, atol=tolerance):
-            raise ValueError(
-                "state_dict: expected the state of the same system matrix, got another lambda or another Laplacian;"
-                " make LargeSteps with the saved ones, or carry positions over with set_verts"
-            )
         self.system.set_pinned(saved["pinned"])
         self._anchors = None if saved["anchors"] is None else saved["anchors"].to(self.u)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if prefix + "_extra_state" in state_dict:  # before u is touched: a refused state changes nothing
-            self.set_extra_state(state_dict[prefix + "_extra_state"])
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._follow_parameter()
-
-    def _apply(self, fn: Any, recurse: bool = True) -> LargeSteps:
-        check_solvable_dtype("u", fn(self.u.detach().new_empty(0)))  # before anything is converted
-        module = super()._apply(fn, recurse)
-        self._follow_parameter()
-        return module
-
     def _follow_parameter(self) -> None:
-        """Takes everything else to the device and dtype of u."""
+        self._keep_packed(self.system.num_verts_per_mesh)
         u = self.u
-        if not isinstance(u, PackedParameter):  # torch may put another parameter in the place of one that moves
-            self.u = PackedParameter(u.data, self.system.num_verts_per_mesh, u.requires_grad)
         if self.system.learns_lambda:
             self.system.set_lambda(None if self.alpha is not None else self.lambda_, alpha=self.alpha)
         if (u.device, u.dtype) != (self.system.device, self.system.dtype):

@@ -16,10 +16,11 @@ from pt3d_largesteps._checks import check_finite, describe
 from pt3d_largesteps.differential import from_differential, to_differential
 from pt3d_largesteps.grid import GridMatrix
 from pt3d_largesteps.packed import PackedParameter
+from pt3d_largesteps.packed_module import PackedModule
 from pt3d_largesteps.solvers.grid import GridSolverFactory
 
 
-class LargeStepsGrid(nn.Module):
+class LargeStepsGrid(PackedModule):
     """The differential coordinates of fields over a regular grid, as a module with one parameter.
 
     ``forward()`` returns the fields x = M^-1 u; optimise ``parameters()`` with :class:`~pt3d_largesteps.UniformAdam`, which
@@ -94,6 +95,30 @@ class LargeStepsGrid(nn.Module):
         self.u.copy_(self._encoded(field.detach().to(self.u)))
 
     @torch.no_grad()
+    def set_lambda(
+        self, lambda_: float | Sequence[float] | Tensor | None = None, *, alpha: float | Tensor | None = None
+    ) -> None:
+        """Another lambda or alpha, in any of the forms of the class but a parameter. The fields do not change: u is made
+        anew from them.
+
+        Example:
+            >>> steps.set_lambda(1.0)
+        """
+        if self.matrix.requires_grad or isinstance(lambda_, nn.Parameter) or isinstance(alpha, nn.Parameter):
+            raise ValueError(
+                "lambda_: expected numbers for numbers; where it is learned, change the parameter, or make a new module"
+            )
+        field, before = self(), (self.lambda_, self.alpha, self.matrix)
+        try:
+            self.lambda_, self.alpha = lambda_, alpha
+            self.matrix = self._make_matrix(self.u.device)
+            self.matrix.check_field("field", field)
+            self.set_values(field)
+        except (TypeError, ValueError):  # a refused one changes nothing
+            self.lambda_, self.alpha, self.matrix = before
+            raise
+
+    @torch.no_grad()
     def _encoded(self, field: Tensor) -> Tensor:
         check_finite("field", field)
         u = to_differential(self.matrix, field.detach())
@@ -129,22 +154,9 @@ class LargeStepsGrid(nn.Module):
                 )
         self._outside = None if state["outside"] is None else state["outside"].to(self.u)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if prefix + "_extra_state" in state_dict:  # before u is touched: a refused state changes nothing
-            self.set_extra_state(state_dict[prefix + "_extra_state"])
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._follow_parameter()
-
-    def _apply(self, fn: Any, recurse: bool = True) -> LargeStepsGrid:
-        module = super()._apply(fn, recurse)
-        self._follow_parameter()
-        return module
-
     def _follow_parameter(self) -> None:
-        """Takes everything else to the device and dtype of u."""
+        self._keep_packed([1] * len(self.u))
         u = self.u
-        if not isinstance(u, PackedParameter):  # torch may put another parameter in the place of one that moves
-            self.u = u = PackedParameter(u.data, [1] * len(u), u.requires_grad)
         if self.matrix.requires_grad or self.matrix.device != u.device:
             self._mask = None if self._mask is None else self._mask.to(u.device)
             self.matrix = self._make_matrix(u.device)

@@ -17,6 +17,7 @@ Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -58,6 +59,12 @@ class TexelGraph:
     gutter: Tensor
     sources: Tensor
 
+    @cached_property
+    def places(self) -> Tensor:
+        """(T,) int64, where the covered texels are in the flat maps."""
+        with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
+            return self.mask.flatten().nonzero().squeeze(1)
+
     @property
     def num_texels_per_map(self) -> tuple[int, ...]:
         """N numbers, which add up to T."""
@@ -82,16 +89,16 @@ class TexelGraph:
         if not isinstance(maps, Tensor) or maps.dim() != 4 or maps.shape[:3] != self.mask.shape:
             raise ValueError(f"maps: expected a tensor of shape {(*self.mask.shape, 'C')}, got {describe(maps)}")
         check_float_dtype("maps", maps)
-        return maps[self.mask]
+        return maps.flatten(0, 2).index_select(0, self.places)
 
     def scatter(self, values: Tensor, background: Tensor | None = None) -> Tensor:
         """Maps (N, H, W, C) of the texels' values (T, C), the gutter filled; elsewhere those of ``background``, or 0."""
         if background is None:
             background = values.new_zeros(*self.mask.shape, values.shape[1])
-        place = self.mask.flatten().nonzero().squeeze(1)
+        places = self.places
         if len(self.gutter):
-            place, values = torch.cat([place, self.gutter]), torch.cat([values, values.index_select(0, self.sources)])
-        return background.flatten(0, 2).index_copy(0, place, values).view(background.shape)
+            places, values = torch.cat([places, self.gutter]), torch.cat([values, values.index_select(0, self.sources)])
+        return background.flatten(0, 2).index_copy(0, places, values).view(background.shape)
 
     def fill(self, maps: Tensor) -> Tensor:
         """Maps (N, H, W, C) with the gutter filled: bilinear look-ups on the surface find no background."""

@@ -90,9 +90,12 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
         solver: "auto", a name of :func:`available_solvers`, or a factory, such as
             ``functools.partial(ConjugateGradientSolver, tolerance=1e-4)``.
 
+    In ``torch.compile`` it is the one that a call before has made; after an edit of the values in place call it once more.
+
     Raises:
         ValueError: an unknown name, or a matrix that is not positive definite.
         ImportError: a solver whose package is not installed.
+        RuntimeError: in ``torch.compile``, no call has made it before.
 
     Example:
         >>> solver_for(matrix) is solver_for(matrix)
@@ -101,6 +104,14 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
     check_solver(solver)
     if solver == "auto":
         solver = _best_solver(matrix.device)
+    if torch.compiler.is_compiling():  # nothing is factorised there, and version counters cannot be traced
+        kept = matrix._solvers.get(solver)
+        if kept is None:
+            raise RuntimeError(
+                f"matrix: expected one that {solver!r} has solved with before torch.compile traces its solve, got {matrix!r};"
+                " call it once without, and give lambda as numbers"
+            )
+        return kept[1]
     # An edit of the values in place makes a factorisation stale; the version counter of the tensor tells.
     if matrix.values.is_inference():  # these have no such counter
         return _make(matrix, solver)

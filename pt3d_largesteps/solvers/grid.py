@@ -7,7 +7,8 @@
 
 The sparse factor of an image of T texels has about 8 T log2 T entries and is quicker than conjugate gradients from the second
 solve on; that of a volume has T^(4/3) and is not. So "auto" factorises up to 2^20 valid texels of a line or an image,
-up to 2^15 of a volume, and iterates above. In ``torch.compile(fullgraph=True)`` only "cosine" goes through.
+up to 2^15 of a volume, and iterates above. ``torch.compile(fullgraph=True)`` takes "cosine", and the factorisations of a call
+before.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def _solve_factorised(matrix: GridMatrix, rhs: Tensor, solver: str) -> Tensor:
         matrix, ("system", rhs.dtype, rhs.device), lambda: grid_system_matrix(matrix, rhs.dtype, valid_only=True)
     )
     columns = rhs.flatten(2).flatten(0, 1)  # (N C, T)
-    valid = None if matrix.mask is None else matrix.mask.flatten().nonzero().squeeze(1)
+    valid = None
+    if matrix.mask is not None:
+        valid = _kept(matrix, ("valid",), lambda: matrix.mask.flatten().nonzero().squeeze(1))
     own = columns if valid is None else columns.index_select(1, valid)
     solution = solve(system, own.T, solver).T
     solution = solution if valid is None else columns.index_copy(1, valid, solution)
@@ -93,10 +96,15 @@ def _solve_factorised(matrix: GridMatrix, rhs: Tensor, solver: str) -> Tensor:
 
 def _kept(matrix: GridMatrix, key: tuple, make: Callable[[], Any]) -> Any:
     """What the matrix has kept under this key, made where it has not; not kept where lambda is learned, and changes."""
-    if matrix.requires_grad:
+    if matrix.requires_grad and not torch.compiler.is_compiling():
         return make()
     kept = matrix._kept
     if key not in kept:
+        if torch.compiler.is_compiling():
+            raise RuntimeError(
+                f"matrix: expected one that has solved for {key[-1]} before torch.compile traces its solve, got {matrix!r};"
+                " call it once without, and give lambda as numbers"
+            )
         alike = [other for other in kept if isinstance(other, tuple) and other[0] == key[0]]
         for other in alike[: len(alike) + 1 - _MAX_KEPT]:
             del kept[other]
