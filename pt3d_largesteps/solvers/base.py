@@ -108,8 +108,8 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
         kept = matrix._solvers.get(solver)
         if kept is None:
             raise RuntimeError(
-                f"matrix: expected one that {solver!r} has solved with before torch.compile traces its solve, got {matrix!r};"
-                " call it once without, and give lambda as numbers"
+                "matrix: expected one that was factorised by a call before torch.compile traces its solve, got one that was"
+                " not; call it once without, and give lambda as numbers"
             )
         return kept[1]
     # An edit of the values in place makes a factorisation stale; the version counter of the tensor tells.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pt3d_largesteps._checks import describe
 from pt3d_largesteps.grid import GridMatrix
-from pt3d_largesteps.grid_differences import differences
+from pt3d_largesteps.grid_differences import differences, multiply
 from pt3d_largesteps.grid_sparse import grid_system_matrix
 from pt3d_largesteps.solvers.cosine import solve_uniform
 from pt3d_largesteps.solvers.differentiable import solve
@@ -56,6 +56,11 @@ def solve_grid(matrix: GridMatrix, rhs: Tensor, solver: str | GridSolverFactory 
     Example:
         >>> x = solve_grid(GridMatrix((512, 512), mask=mask), u)
     """
+    if torch.compiler.is_compiling() and not matrix.is_uniform and ("system", rhs.dtype, rhs.device) not in matrix._kept:
+        raise RuntimeError(
+            "matrix: expected one that was factorised by a call before torch.compile traces its solve, got one that was not;"
+            " call it once without, and give lambda as numbers"
+        )
     if isinstance(solver, str) and solver == "auto":
         solver = best_solver(matrix)
     if not callable(solver) and solver not in _NAMES:
@@ -68,8 +73,9 @@ def solve_grid(matrix: GridMatrix, rhs: Tensor, solver: str | GridSolverFactory 
     if solver in ("cholesky", "cholespy"):
         return _solve_factorised(matrix, rhs, solver)
     factory = solver if callable(solver) else GridConjugateGradientSolver
-    kept = _kept(matrix, ("solver", solver, rhs.dtype, rhs.device), lambda: factory(matrix.detach(), rhs.detach()))
-    return _IterativeSolve.apply(rhs, matrix.boundary, kept, 0, *matrix.weights(rhs))
+    like = torch.empty(0, dtype=rhs.dtype, device=rhs.device)  # what is kept must not be of a transform of torch.func
+    kept = _kept(matrix, ("solver", solver, rhs.dtype, rhs.device), lambda: factory(matrix.detach(), like))
+    return _IterativeSolve.apply(rhs, matrix.boundary, kept, 0, *matrix.weights(like))
 
 
 def best_solver(matrix: GridMatrix) -> str:
@@ -96,15 +102,10 @@ def _solve_factorised(matrix: GridMatrix, rhs: Tensor, solver: str) -> Tensor:
 
 def _kept(matrix: GridMatrix, key: tuple, make: Callable[[], Any]) -> Any:
     """What the matrix has kept under this key, made where it has not; not kept where lambda is learned, and changes."""
-    if matrix.requires_grad and not torch.compiler.is_compiling():
+    if matrix.requires_grad:
         return make()
     kept = matrix._kept
     if key not in kept:
-        if torch.compiler.is_compiling():
-            raise RuntimeError(
-                f"matrix: expected one that has solved for {key[-1]} before torch.compile traces its solve, got {matrix!r};"
-                " call it once without, and give lambda as numbers"
-            )
         alike = [other for other in kept if isinstance(other, tuple) and other[0] == key[0]]
         for other in alike[: len(alike) + 1 - _MAX_KEPT]:
             del kept[other]
@@ -117,12 +118,15 @@ class _IterativeSolve(torch.autograd.Function):
     """With y = M^-1 g: dL/drhs = y, dL/dW_0 = -y x, dL/dW_k = -(D_k y) (D_k x), summed to the shapes of the weights."""
 
     @staticmethod
-    def forward(ctx: Any, rhs: Tensor, boundary: Sequence[str], solver: Any, direction: int, *weights: Tensor) -> Tensor:
+    def forward(rhs: Tensor, boundary: Sequence[str], solver: Any, direction: int, *weights: Tensor) -> Tensor:
         with torch.autocast(rhs.device.type, enabled=False):
-            solution = solver.solve(rhs.detach().contiguous(), direction)
-        ctx.save_for_backward(solution, *weights)
-        ctx.boundary, ctx.solver, ctx.direction = boundary, solver, direction
-        return solution
+            return solver.solve(rhs.detach().contiguous(), direction)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.boundary, ctx.solver, ctx.direction, *weights = inputs
+        ctx.save_for_backward(output, *weights)
+        ctx.save_for_forward(output, *weights)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -141,3 +145,23 @@ class _IterativeSolve(torch.autograd.Function):
             )
             gradients[k] = -(ends[0] * ends[1]).sum_to_size(weight.shape)
         return rhs_gradient, None, None, None, *gradients
+
+    @staticmethod
+    def vmap(info, in_dims, rhs, boundary, solver, direction, *weights):
+        """More channels: each of them is solved by itself, with the weights of its field."""
+        if any(dim is not None for dim in in_dims[4:]):
+            raise ValueError("vmap: conjugate gradients expect one lambda for the whole batch; loop over them")
+        rhs = rhs.movedim(in_dims[0], 1)  # (N, B, C, *shape)
+        solution = _IterativeSolve.apply(rhs.flatten(1, 2), boundary, solver, direction, *weights)
+        return solution.unflatten(1, rhs.shape[1:3]), 1
+
+    @staticmethod
+    def jvp(ctx, rhs_tangent, _boundary, _solver, _direction, *weight_tangents):
+        """dx = M^-1 (drhs - dM x)."""
+        solution, *weights = ctx.saved_tensors
+        change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
+        if any(tangent is not None for tangent in weight_tangents):
+            pairs = zip(weights, weight_tangents, strict=True)
+            tangents = [torch.zeros_like(weight) if tangent is None else tangent for weight, tangent in pairs]
+            change = change - multiply(solution, tangents, ctx.boundary)
+        return _IterativeSolve.apply(change, ctx.boundary, ctx.solver, ctx.direction + 1, *weights)
