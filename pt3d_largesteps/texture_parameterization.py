@@ -6,6 +6,7 @@ of the surface (uv_texture.py) in the place of the vertices.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 from pt3d_largesteps.packed import PackedParameter
 from pt3d_largesteps.packed_module import MATRIX_KEYS, PackedModule, check_same_matrix, checked_state, state_of_matrix
-from pt3d_largesteps.solvers.base import SolverFactory, check_solver
+from pt3d_largesteps.solvers.base import SolverFactory, check_solver, is_direct
 from pt3d_largesteps.solvers.differentiable import solve
 from pt3d_largesteps.strength import DEFAULT_LAMBDA
 from pt3d_largesteps.system import SystemMatrix
@@ -79,6 +80,7 @@ class LargeStepsTexture(PackedModule):
         self.graph = texel_graph(meshes, tuple(maps.shape[1:3]), gutter=gutter)
         self._template = meshes.detach()
         self._matrix = self._make_matrix(lambda_, alpha, maps.dtype)
+        self._blocks: list[SystemMatrix] | None = None  # of each map, for solvers that would not keep the maps apart
         self._background = maps.clone()
         self.u = PackedParameter(self._encoded("meshes.textures", maps), self.graph.num_texels_per_map)
 
@@ -116,7 +118,7 @@ class LargeStepsTexture(PackedModule):
 
     def maps(self) -> Tensor:
         """The maps (N, H, W, C), differentiable in u (and in lambda, where it is a parameter)."""
-        return self.graph.scatter(solve(self.matrix, self.u, self.solver), self._background)
+        return self.graph.scatter(self._texels(), self._background)
 
     @property
     def matrix(self) -> SystemMatrix:
@@ -153,11 +155,22 @@ class LargeStepsTexture(PackedModule):
             raise ValueError(
                 "lambda_: expected numbers for numbers; where it is learned, change the parameter, or make a new module"
             )
-        texels = solve(self._matrix, self.u, self.solver)
+        texels = self._texels()
         matrix = self._make_matrix(lambda_, alpha, self.u.dtype)
         self.u.copy_(_product(matrix, texels))
-        self._matrix = matrix
+        self._matrix, self._blocks = matrix, None
         self.lambda_, self.alpha = (DEFAULT_LAMBDA if lambda_ is None and alpha is None else lambda_), alpha
+
+    def _texels(self) -> Tensor:
+        """x = M^-1 u, (T, C)."""
+        sizes, matrix = self.u.num_verts_per_mesh, self.matrix
+        if len(sizes) == 1 or is_direct(self.solver, self.u.device):
+            return solve(matrix, self.u, self.solver)
+        blocks = self._blocks
+        if blocks is None or self._learns_lambda:
+            blocks = self._blocks = _blocks(matrix, sizes)
+        parts = zip(blocks, self.u.split(sizes), strict=True)
+        return torch.cat([solve(block, part, self.solver) for block, part in parts])
 
     @property
     def _learns_lambda(self) -> bool:
@@ -200,7 +213,7 @@ class LargeStepsTexture(PackedModule):
                 value = getattr(self, name)
                 if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
                     setattr(self, name, value.to(u.device))
-        self._matrix = self._matrix.to(u.device, u.dtype)
+        self._matrix, self._blocks = self._matrix.to(u.device, u.dtype), None
         self._background = self._background.to(u)
 
     def extra_repr(self) -> str:
@@ -213,6 +226,17 @@ class LargeStepsTexture(PackedModule):
             f"maps={tuple(self._background.shape)}, texels={len(self.u)}, seam_edges={self.graph.num_seam_edges},"
             f" {name}={text}, solver={solver}"
         )
+
+
+def _blocks(matrix: SystemMatrix, sizes: Sequence[int]) -> list[SystemMatrix]:
+    """The blocks of a block-diagonal matrix."""
+    blocks, first = [], 0
+    for size in sizes:
+        rows = matrix.crow_indices[first : first + size + 1]
+        entries = slice(int(rows[0]), int(rows[-1]))
+        blocks.append(SystemMatrix(rows - rows[0], matrix.col_indices[entries] - first, matrix.values[entries]))
+        first += size
+    return blocks
 
 
 def _product(matrix: SystemMatrix, texels: Tensor) -> Tensor:
