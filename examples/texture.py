@@ -11,8 +11,8 @@ learns of few texels reaches the others through the solve. The start is grey. In
 
 and with --on-mesh
 
-    mesh.png       the mesh from the side of the seam of its texture, and the PSNR against the steps
-    mesh.csv       the same table, with the jump across the seam
+    mesh.png       a mesh with two uv maps, one that closes round it and an atlas, and the PSNR against the steps
+    mesh.csv       the same table, with the jumps across the seams
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from fields.report import best, best_of_each, curves, progress, ratios, rows, sh
 from fields.targets import texture
 
 PLAIN = (("Adam", 0.01), ("Adam", 0.02), ("UniformAdam", 0.05), ("UniformAdam", 0.1))
+LAMBDAS = (0.25, 1.0, 4.0, 16.0)
+# What coarse-to-fine is on meshes: lambda and the step size fall over the first fifth of the steps, and stay.
+FALLING_LAMBDA, FALLING_STEPS, LAST_STEP, FALL = (8.0, 0.125), (0.3, 0.7), 1 / 7, 0.2
 STEPS = 400
 DETAIL = (0.46, 0.3)  # where the enlarged part begins: across and down
 DETAIL_SIZE = 0.25
@@ -58,13 +61,17 @@ def fit(options: argparse.Namespace) -> list[str]:
     steps = options.steps or STEPS
     target = texture(options.size, options.size).to(options.device)
     recipes = [Recipe(name, lr) for name, lr in PLAIN]
-    recipes += [Recipe("UniformAdam", lr, lambda_) for lambda_ in options.lambdas for lr in options.step_sizes]
+    recipes += [Recipe(name, lr, last_lr=LAST_STEP * lr) for name, lr in PLAIN]
+    lambdas = LAMBDAS if options.lambdas is None else options.lambdas
+    recipes += [Recipe("UniformAdam", lr, lambda_) for lambda_ in lambdas for lr in options.step_sizes]
+    first, last = FALLING_LAMBDA
+    recipes += [Recipe("UniformAdam", lr, first, LAST_STEP * lr, last, FALL) for lr in FALLING_STEPS]
     moments = sorted({max(1, round(steps * share)) for share in (0.025, 0.1, 0.25, 1)})
     descents = []
     with progress(len(recipes) * steps) as bar:
         for recipe in recipes:
             loss = random_values(target, options.fraction, options.seed)
-            descents.append(descend(target, recipe, steps, loss, moments, bar.update))
+            descents.append(descend(target, recipe, steps, loss, moments, on_step=bar.update))
     write_table(options.out / "texture.csv", rows(descents))
     chosen = best_of_each(descents)
     _save(options.out / "texture.png", chosen, target.cpu(), moments, options)
@@ -113,12 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     steps_help = f"of each run (default: {STEPS}, on a mesh {seam.STEPS})"
     parser.add_argument("--steps", type=positive_int, help=steps_help)
     parser.add_argument("--fraction", type=fraction, default=0.01, help="of the texels at a step (default: %(default)s)")
-    parser.add_argument(
-        "--lambdas", type=non_negative, nargs="+", default=[0.25, 1.0, 4.0, 16.0], help="of large steps (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--step-sizes", type=positive, nargs="+", default=[0.1, 0.3], help="of large steps (default: %(default)s)"
-    )
+    lambdas_help = f"of large steps (default: {LAMBDAS}, on a mesh {seam.LAMBDAS})"
+    parser.add_argument("--lambdas", type=non_negative, nargs="+", help=lambdas_help)
+    parser.add_argument("--step-sizes", type=positive, nargs="+", default=[0.3], help="of large steps (default: %(default)s)")
     parser.add_argument("--on-mesh", action="store_true", help="see the texture on a mesh, in pictures, instead of its texels")
     parser.add_argument("--views", type=positive_int, default=2, help="at a step, with --on-mesh (default: %(default)s)")
     parser.add_argument("--resolution", type=positive_int, default=24, help="pixels, with --on-mesh (default: %(default)s)")

@@ -58,7 +58,7 @@ def fit(options: argparse.Namespace) -> None:
     with progress(len(recipes) * options.steps) as bar:
         for recipe in recipes:
             loss = (random_rays if options.lines else random_values)(target, options.fraction, options.seed)
-            descents.append(descend(target, recipe, options.steps, loss, moments, bar.update))
+            descents.append(descend(target, recipe, options.steps, loss, moments, on_step=bar.update))
     write_table(options.out / "volume.csv", rows(descents))
     chosen, start = best_of_each(descents), descents[0].decibels[0]
     on_sight = [] if options.lines else decibels_on_sight(start, options.fraction, 10 * options.steps)

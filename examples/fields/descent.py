@@ -6,14 +6,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pt3d_largesteps import LargeStepsGrid, UniformAdam
+from pt3d_largesteps import LargeStepsGrid, LargeStepsTexture, UniformAdam
 from pt3d_largesteps.metrics import peak_signal_to_noise_ratio
 
 GREY = 0.5
+STAGES = 16  # of a falling lambda
 Loss = Callable[[Tensor], Tensor]  # of a field, (1, C, ...)
 
 
@@ -25,28 +27,70 @@ class Recipe:
         optimizer: "Adam" or "UniformAdam".
         lr: its step size.
         lambda_: of large steps; None for the texels themselves.
-        boundary: of :class:`~pt3d_largesteps.LargeStepsGrid`.
+        last_lr: what the step size falls to, geometrically; None where it stays.
+        last_lambda: what lambda falls to along with it; None where it stays.
+        fall: how long both fall, as a share of all steps; then they stay.
+        surface: meshes with uv maps, of which the field is that of the first; large steps then go over the surface.
     """
 
     optimizer: str
     lr: float
     lambda_: float | None = None
-    boundary: str | tuple[str, ...] = "natural"
+    last_lr: float | None = None
+    last_lambda: float | None = None
+    fall: float = 1.0
+    surface: Any = None
 
     @property
     def method(self) -> str:
         """In pictures and tables."""
+        falling_step = "" if self.last_lr is None else ", falling step"
         if self.lambda_ is None:
-            return f"{self.optimizer}, no solve"
-        boundary = "" if self.boundary == "natural" else ", periodic"
-        return f"large steps, lambda {self.lambda_:g}{boundary}"
+            return f"{self.optimizer}, no solve{falling_step}"
+        across = "" if self.surface is None else ", across seams"
+        if self.last_lambda is not None:
+            return f"large steps, falling lambda{across}"
+        return f"large steps, lambda {self.lambda_:g}{across}{falling_step}"
 
     def begin(self, start: Tensor) -> tuple[nn.Module, torch.optim.Optimizer]:
         """The module that returns the field, and the optimiser of its parameter."""
-        large = self.lambda_ is not None
-        module = LargeStepsGrid(start, self.lambda_, boundary=self.boundary) if large else Values(start)
+        if self.lambda_ is None:
+            module = Values(start)
+        elif self.surface is None:
+            module = LargeStepsGrid(start, self.lambda_)
+        else:
+            module = OnSurface(self.surface, start, self.lambda_)
         optimizer = {"Adam": torch.optim.Adam, "UniformAdam": UniformAdam}[self.optimizer]
         return module, optimizer(module.parameters(), lr=self.lr)
+
+    def adjust(self, module: nn.Module, optimizer: torch.optim.Optimizer, share: float) -> None:
+        """Lambda and the step size after this share of all steps; the field stays."""
+        done = min(1.0, share / self.fall)
+        if self.last_lr is not None:
+            optimizer.param_groups[0]["lr"] = self.lr * (self.last_lr / self.lr) ** done
+        if self.last_lambda is not None:
+            # In stages, since each of them costs a solve.
+            stage = math.floor(done * STAGES) / STAGES
+            lambda_ = self.lambda_ * (self.last_lambda / self.lambda_) ** stage
+            if lambda_ != module.lambda_:
+                module.set_lambda(lambda_)
+
+
+class OnSurface(nn.Module):
+    """The map of one mesh as a field (1, C, H, W), by :class:`~pt3d_largesteps.LargeStepsTexture`."""
+
+    def __init__(self, surface: Any, start: Tensor, lambda_: float) -> None:
+        super().__init__()
+        self.texture = LargeStepsTexture(surface, lambda_)
+        self.texture.set_maps(start.permute(0, 2, 3, 1))
+        self.set_lambda = self.texture.set_lambda
+
+    @property
+    def lambda_(self) -> float:
+        return self.texture.lambda_
+
+    def forward(self) -> Tensor:
+        return self.texture.maps().permute(0, 3, 1, 2)
 
 
 class Values(nn.Module):
@@ -96,6 +140,7 @@ def descend(
     steps: int,
     loss: Loss,
     record_at: Sequence[int] = (),
+    where: Tensor | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Descent:
     """So many steps, from grey.
@@ -106,6 +151,7 @@ def descend(
         steps: how often.
         loss: of the field; what it draws at random is drawn anew at each call.
         record_at: steps whose fields are kept.
+        where: bool, of the shape of the field without channels, the texels that the PSNR is of; None for all.
         on_step: called after each.
 
     Raises:
@@ -115,10 +161,12 @@ def descend(
     descent = Descent(recipe)
     for step in range(steps + 1):
         begin = _now(target)
+        recipe.adjust(module, optimizer, step / steps)
         values = module()
         descent.seconds += _now(target) - begin
         shown = values.detach().clamp(0, 1)
-        descent.decibels.append(float(peak_signal_to_noise_ratio(shown, target)))
+        pair = (shown, target) if where is None else (shown[..., where], target[..., where])
+        descent.decibels.append(float(peak_signal_to_noise_ratio(*pair)))
         if step in record_at or step == steps:
             descent.fields[step] = shown.cpu()
         if step == steps:

@@ -1,4 +1,4 @@
-"""A texture seen in small pictures of a mesh, with and without large steps, and what becomes of its seam."""
+"""A texture seen in small pictures of a mesh: texels one by one, large steps on the grid of the map, and across its seams."""
 
 from __future__ import annotations
 
@@ -8,86 +8,105 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from fields.descent import Descent, Recipe, descend
-from fields.globe import Globe, jump, pictures
-from fields.report import best, best_of_each, curves, is_large, progress, ratios, rows, show, table, write_table
-from fields.targets import texture
+from fields.globe import MAPS, Globe, pictures
+from fields.report import best_of_each, curves, progress, rows, show, table, write_table
 
 STEPS = 100
 LEVELS = (14, 16, 18, 20, 22)  # decibels
-BOUNDARIES = ("natural", ("natural", "periodic"))  # the second closes the rows of the texture to rings
-PLAIN = (0.1, 0.3, 1.0)
+LAMBDAS = (1.0, 4.0)
+PLAIN = (0.3, 1.0)
 FACING_THE_SEAM, CLOSE_BY = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.0, 0.25, 0.97]])
 PIXELS = 240
 CLOSE_FIELD_OF_VIEW = 16.0
+SHOWN_AT = 0.3  # of the steps: while the shape of the texture is found
 
 
 def fit(options: argparse.Namespace) -> list[str]:
-    """All methods on the same pictures; returns the names of the files."""
+    """All methods on the same pictures of both maps; returns the names of the files."""
     steps = options.steps or STEPS
-    globe = Globe(options.device)
-    target = texture(max(1, options.size // 2), options.size).to(options.device)
-    recipes = [Recipe("UniformAdam", lr) for lr in PLAIN]
-    for lambda_ in options.lambdas:
-        recipes += [Recipe("UniformAdam", lr, lambda_, boundary) for lr in options.step_sizes for boundary in BOUNDARIES]
-    moments = sorted({max(1, round(steps * share)) for share in (0.2, 0.4, 1)})
-    descents = []
-    with progress(len(recipes) * steps) as bar:
-        for recipe in recipes:
-            loss = pictures(globe, target, options.views, options.resolution, options.seed)
-            descents.append(descend(target, recipe, steps, loss, moments, bar.update))
-    write_table(options.out / "mesh.csv", _rows(descents, moments))
-    chosen = best_of_each(descents)
-    _save(options.out / "mesh.png", globe, target, descents, moments)
-    print(table(_rows(chosen, moments)))
-    print(f"\nseam: the jump across it, in those between other columns; in the target {jump(target):.2f}")
-    seen = f"{options.views} pictures of {options.resolution} x {options.resolution} pixels"
-    print(f"\nfewest steps of all runs, {seen} at each:\n{table(ratios(descents, levels=LEVELS))}")
+    moments = sorted({max(1, round(steps * share)) for share in (SHOWN_AT, 1)})
+    globes = {name: Globe(name, options.size, options.device) for name in MAPS}
+    descents = {}
+    with progress(len(globes) * len(_recipes(options, None)) * steps) as bar:
+        for name, globe in globes.items():
+            where = globe.graph.mask[0]
+            descents[name] = []
+            for recipe in _recipes(options, globe.meshes):
+                loss = pictures(globe, options.views, options.resolution, options.seed)
+                descents[name].append(descend(globe.target, recipe, steps, loss, moments, where, bar.update))
+    lines = {name: _rows(name, globes[name], descents[name], moments) for name in globes}
+    write_table(options.out / "mesh.csv", [line for name in globes for line in lines[name]])
+    _save(options.out / "mesh.png", globes, descents, moments[0])
+    chosen = [line for name in globes for line in _rows(name, globes[name], best_of_each(descents[name]), moments)]
+    print(table(chosen))
+    print("\nseam: the jump across it, in those between neighbours elsewhere")
+    print("; ".join(f"in the target of the {name} {globe.jump(globe.target):.2f}" for name, globe in globes.items()))
     return ["mesh.png", "mesh.csv"]
 
 
-def _rows(descents: Sequence[Descent], moments: Sequence[int]) -> list[dict[str, Any]]:
-    """The table with a column for the seam at some steps."""
-    lines = rows(descents, LEVELS)
+def _recipes(options: argparse.Namespace, surface: Any) -> list[Recipe]:
+    """Without a solve, on the grid of the map, and on the surface."""
+    recipes = [Recipe("UniformAdam", lr) for lr in PLAIN]
+    lambdas = LAMBDAS if options.lambdas is None else options.lambdas
+    for where in (None, surface):
+        recipes += [Recipe("UniformAdam", lr, lambda_, surface=where) for lambda_ in lambdas for lr in options.step_sizes]
+    return recipes
+
+
+def _rows(name: str, globe: Globe, descents: Sequence[Descent], moments: Sequence[int]) -> list[dict[str, Any]]:
+    """The table with the map before it and a column for the seam at some steps."""
+    lines = [{"map": name, **line} for line in rows(descents, LEVELS)]
     for line, descent in zip(lines, descents, strict=True):
         for step in moments:
-            line[f"seam at {step}"] = jump(descent.fields[step])
+            line[f"seam at {step}"] = globe.jump(descent.fields[step].to(globe.target))
     return lines
 
 
 @torch.no_grad()
-def _save(path: Path, globe: Globe, target: Tensor, descents: Sequence[Descent], moments: Sequence[int]) -> None:
-    """A row for each moment; pairs of columns, from afar and near by, without solves, and with both boundaries."""
-    closed = best([one for one in descents if one.recipe.boundary != "natural"], large=True)
-    open_ = next(
-        one
-        for one in descents
-        if one.recipe.boundary == "natural" and (one.recipe.lambda_, one.recipe.lr) == (closed.recipe.lambda_, closed.recipe.lr)
-    )
-    columns = {
-        "UniformAdam, no solve": best(descents, large=False),
-        f"large steps, lambda {closed.recipe.lambda_:g}, natural boundary: a seam": open_,
-        f"large steps, lambda {closed.recipe.lambda_:g}, periodic boundary: no seam": closed,
+def _save(path: Path, globes: dict[str, Globe], descents: dict[str, list[Descent]], step: int) -> None:
+    """A block for each map: the map, the target and the three ways, from afar and near by; and the PSNR."""
+    figure = Figure(figsize=(13.5, 7.9 * len(globes)), layout="constrained")
+    for part, (name, globe) in zip(figure.subfigures(len(globes), 1), globes.items(), strict=True):
+        part.suptitle(
+            f"{name}: {len(globe.graph.positions)} texels, {globe.graph.num_seam_edges} edges across seams", fontsize=11
+        )
+        above, below = part.subfigures(2, 1, height_ratios=(5, 2.4))
+        _show(above, globe, _three_ways(descents[name]), step)
+        curves(below.subplots(), best_of_each(descents[name]))
+    figure.savefig(path, dpi=75)
+
+
+def _three_ways(descents: Sequence[Descent]) -> dict[str, Descent]:
+    """The best without a solve, and of one lambda and step size the grid and the surface: the best of the surface."""
+    on_surface = max((one for one in descents if one.recipe.surface is not None), key=lambda one: one.score)
+    alike = (on_surface.recipe.lambda_, on_surface.recipe.lr)
+    plain = max((one for one in descents if one.recipe.lambda_ is None), key=lambda one: one.score)
+    on_grid = next(one for one in descents if one.recipe.surface is None and (one.recipe.lambda_, one.recipe.lr) == alike)
+    lambda_ = f"lambda {on_surface.recipe.lambda_:g}"
+    return {
+        "texels one by one": plain,
+        f"grid of the map, {lambda_}": on_grid,
+        f"LargeStepsTexture, {lambda_}": on_surface,
     }
-    figure = Figure(figsize=(12.6, 2.2 * len(moments) + 3.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2.2 * len(moments), 3.0))
-    for part, (title, descent) in zip(above.subfigures(1, 3), columns.items(), strict=True):
-        part.suptitle(title, fontsize=10)
-        axes = part.subplots(len(moments), 2, squeeze=False)
-        for row, step in enumerate(moments):
-            _show_both(axes[row], globe, descent.fields[step].to(target), f"step {step}, {descent.decibels[step]:.1f} dB")
-    left, right = below.subfigures(1, 2, width_ratios=(1, 2))
-    _show_both(left.subplots(1, 2), globe, target, "target")
-    shown = [one for one in best_of_each(descents) if not is_large(one) or one.recipe.boundary != "natural"]
-    curves(right.subplots(), shown)
-    figure.savefig(path, dpi=110)
+
+
+def _show(figure: SubFigure, globe: Globe, ways: dict[str, Descent], step: int) -> None:
+    axes = figure.subplots(2, 2 + len(ways), squeeze=False)
+    show(axes[0, 0], globe.target[0], "the map")
+    axes[1, 0].set_axis_off()
+    _show_both(axes[:, 1], globe, globe.target, f"target\nseam {globe.jump(globe.target):.1f}")
+    for column, (title, descent) in enumerate(ways.items(), start=2):
+        field = descent.fields[step].to(globe.target)
+        text = f"{title}\nstep {step}, {descent.decibels[step]:.1f} dB, seam {globe.jump(field):.1f}"
+        _show_both(axes[:, column], globe, field, text)
 
 
 def _show_both(axes: Sequence[Any], globe: Globe, values: Tensor, title: str) -> None:
-    """The seam runs down the middle of both pictures."""
+    """The seam of the globe runs down the middle of both pictures."""
     cameras = (globe.cameras(FACING_THE_SEAM), globe.cameras(CLOSE_BY, CLOSE_FIELD_OF_VIEW))
     for axis, camera in zip(axes, cameras, strict=True):
         large = globe(values, camera, 2 * PIXELS, background=1.0)
