@@ -201,6 +201,7 @@ class TestDerivatives:
             torch.testing.assert_close(torch.linalg.eigvalsh(jacobian), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boundary", ["natural", ("periodic", "fixed")])
 def test_compile(boundary, device):
     lambda_ = torch.nn.Parameter(torch.tensor(3.0, device=device))
@@ -237,6 +238,7 @@ def test_numbers_that_are_not_finite(entry, boundary):
         from_differential(matrix, torch.full((1, 1, 6, 7), 1e38))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_memory():
     """Beside the field nothing but the result, and a few blocks."""

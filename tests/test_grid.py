@@ -120,7 +120,7 @@ class TestMaskedSolve:
             if given is not None:
                 assert torch.equal(solution[..., ~given], field[..., ~given])
 
-    @ITERATIVE_AND_DIRECT
+    @pytest.mark.parametrize("solver", ["cholesky", pytest.param("conjugate_gradient", marks=pytest.mark.slow)])
     def test_derivatives(self, solver, device):
         mask = masked((2, 4), device)
         field = torch.randn(1, 2, 2, 4, dtype=torch.float64, device=device, requires_grad=True)
@@ -133,6 +133,54 @@ class TestMaskedSolve:
         assert gradgradcheck(solution, (per_texel, field), atol=1e-4)
         number = torch.tensor(0.7, dtype=torch.float64, device=device, requires_grad=True)
         assert gradcheck(solution, (number, field))
+
+    @pytest.mark.parametrize("given", ["mask", "lambda", "lambda per field"])
+    def test_conjugate_gradients_under_the_transforms_of_torch_func(self, given, device):
+        options = {
+            "mask": {"mask": masked((3, 4), device)},
+            "lambda": {"lambda_": 9 * torch.rand(3, 4, dtype=torch.float64, device=device)},
+            "lambda per field": {"lambda_": torch.rand(2, 1, 1, 1, dtype=torch.float64, device=device)},
+        }[given]
+        matrix = GridMatrix((3, 4), **options)
+        fields = torch.randn(3, 2, 2, 3, 4, dtype=torch.float64, device=device)
+
+        def solution(field, solver="conjugate_gradient"):
+            return solve_grid(matrix, field, solver)
+
+        expected = torch.stack([solution(field, "auto") for field in fields])
+        torch.testing.assert_close(torch.func.vmap(solution)(fields), expected)
+        torch.testing.assert_close(torch.func.vmap(solution, in_dims=2)(fields.movedim(0, 2)), expected)
+        jacobians = [transform(solution)(fields[0]) for transform in (torch.func.jacfwd, torch.func.jacrev)]
+        torch.testing.assert_close(*jacobians)
+        assert torch.equal(solution(fields[0]), solution(fields[0]))  # what is kept is of no transform
+
+    def test_conjugate_gradients_forwards_in_lambda(self, device):
+        lambda_ = torch.rand(3, 2, dtype=torch.float64, device=device)
+        field = torch.randn(1, 1, 3, 2, dtype=torch.float64, device=device)
+        tangents = (torch.randn_like(lambda_), torch.randn_like(field))
+
+        def solution(lambda_, field):
+            return solve_grid(GridMatrix((3, 2), lambda_), field, "conjugate_gradient")
+
+        _, change = torch.func.jvp(solution, (lambda_, field), tangents)
+        ends = [solution(lambda_ + h * tangents[0], field + h * tangents[1]) for h in (-1e-4, 1e-4)]
+        torch.testing.assert_close(change, (ends[1] - ends[0]) / 2e-4, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("given", ["mask", "lambda"])
+    def test_compile(self, given, device):
+        options = {"mask": {"mask": masked((6, 7), device)}, "lambda": {"lambda_": 9 * torch.rand(6, 7, device=device)}}[given]
+        matrix = GridMatrix((6, 7), **options)
+        field = torch.randn(2, 3, 6, 7, device=device, requires_grad=True)
+
+        def loss(field):
+            return from_differential(matrix, to_differential(matrix, field) ** 2).square().sum()
+
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        with pytest.raises(Exception, match="expected one that was factorised by a call before"):
+            compiled(field)
+        expected = torch.autograd.grad(loss(field), field)
+        torch.testing.assert_close(torch.autograd.grad(compiled(field), field), expected)
 
     def test_one_lambda_per_field_and_a_mask(self, device):
         mask = masked((6, 6), device)

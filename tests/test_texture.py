@@ -83,6 +83,31 @@ def test_set_values_keeps_the_parameter(device):
     torch.testing.assert_close(steps(), field, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_set_lambda_keeps_the_fields(with_mask, device):
+    field = torch.randn(2, 3, 6, 7, device=device)
+    steps = LargeStepsGrid(field, 30.0, mask=half_mask((6, 7), device) if with_mask else None)
+    u = steps.u
+    for options in ({"lambda_": 0.5}, {"alpha": 0.9}, {"lambda_": torch.tensor([1.0, 8.0], device=device)}):
+        steps.set_lambda(**options)
+        assert steps.u is u
+        torch.testing.assert_close(steps(), field, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(steps.u, steps.matrix @ field, rtol=1e-3, atol=1e-4)
+    before = steps.u.detach().clone()
+    with pytest.raises(ValueError, match="lambda_: expected a finite number"):
+        steps.set_lambda(-1.0)
+    with pytest.raises(ValueError, match="field: expected 3 fields, one for each of lambda_"):
+        steps.set_lambda(torch.ones(3, 1, 1, 1, device=device))
+    assert torch.equal(steps.u, before)
+    torch.testing.assert_close(steps(), field, rtol=1e-4, atol=1e-5)
+
+
+def test_set_lambda_where_it_is_learned():
+    steps = LargeStepsGrid(torch.zeros(1, 1, 4, 4), torch.nn.Parameter(torch.tensor(4.0)))
+    with pytest.raises(ValueError, match="where it is learned, change the parameter"):
+        steps.set_lambda(1.0)
+
+
 def test_a_learned_lambda(device):
     lambda_ = torch.nn.Parameter(torch.tensor([4.0, 6.0], device=device))
     steps = LargeStepsGrid(torch.randn(1, 2, 6, 6, device=device), lambda_)

@@ -16,6 +16,7 @@ from fields.globe import MAPS, Globe, pictures
 from fields.report import best_of_each, curves, progress, rows, show, table, write_table
 
 STEPS = 100
+LEAST_SIZE = 32  # of which islands of the atlas have two rows
 LEVELS = (14, 16, 18, 20, 22)  # decibels
 LAMBDAS = (1.0, 4.0)
 PLAIN = (0.3, 1.0)
@@ -28,6 +29,8 @@ SHOWN_AT = 0.3  # of the steps: while the shape of the texture is found
 def fit(options: argparse.Namespace) -> list[str]:
     """All methods on the same pictures of both maps; returns the names of the files."""
     steps = options.steps or STEPS
+    if options.size < LEAST_SIZE:
+        raise ValueError(f"size: expected at least {LEAST_SIZE} texels in a row of a mesh's map, got {options.size}")
     moments = sorted({max(1, round(steps * share)) for share in (SHOWN_AT, 1)})
     globes = {name: Globe(name, options.size, options.device) for name in MAPS}
     descents = {}
