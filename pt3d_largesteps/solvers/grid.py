@@ -91,9 +91,9 @@ def _solve_factorised(matrix: GridMatrix, rhs: Tensor, solver: str) -> Tensor:
         matrix, ("system", rhs.dtype, rhs.device), lambda: grid_system_matrix(matrix, rhs.dtype, valid_only=True)
     )
     columns = rhs.flatten(2).flatten(0, 1)  # (N C, T)
-    valid = None
-    if matrix.mask is not None:
-        valid = _kept(matrix, ("valid",), lambda: matrix.mask.flatten().nonzero().squeeze(1))
+    valid, mask = None, matrix.mask
+    if mask is not None:
+        valid = _kept(matrix, ("valid",), lambda: mask.flatten().nonzero().squeeze(1))
     own = columns if valid is None else columns.index_select(1, valid)
     solution = solve(system, own.T, solver).T
     solution = solution if valid is None else columns.index_copy(1, valid, solution)
@@ -147,7 +147,9 @@ class _IterativeSolve(torch.autograd.Function):
         return rhs_gradient, None, None, None, *gradients
 
     @staticmethod
-    def vmap(info, in_dims, rhs, boundary, solver, direction, *weights):
+    def vmap(
+        info: Any, in_dims: tuple, rhs: Tensor, boundary: Sequence[str], solver: Any, direction: int, *weights: Tensor
+    ) -> tuple[Tensor, int]:
         """More channels: each of them is solved by itself, with the weights of its field."""
         if any(dim is not None for dim in in_dims[4:]):
             raise ValueError("vmap: conjugate gradients expect one lambda for the whole batch; loop over them")
@@ -156,8 +158,9 @@ class _IterativeSolve(torch.autograd.Function):
         return solution.unflatten(1, rhs.shape[1:3]), 1
 
     @staticmethod
-    def jvp(ctx, rhs_tangent, _boundary, _solver, _direction, *weight_tangents):
+    def jvp(ctx: Any, rhs_tangent: Tensor | None, *others: Any) -> Tensor:
         """dx = M^-1 (drhs - dM x)."""
+        weight_tangents = others[3:]  # behind those of what is no tensor
         solution, *weights = ctx.saved_tensors
         change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
         if any(tangent is not None for tangent in weight_tangents):
