@@ -43,5 +43,6 @@ class Settings:
             steps=self.steps,
             stages=tuple(replace(stage, lambda_=factor * stage.lambda_) for stage in stages),
             lr=DEFAULT_LR[self.method] if self.lr is None else self.lr,
+            moments="interpolate" if self.start == "hull" else "reset",
             seed=self.seed,
         )
