@@ -208,7 +208,7 @@ class TestParameterize:
         matrix = theirs_on_cpu.compute_matrix(verts, faces, 19.0)
         torch.testing.assert_close(from_differential(matrix, to_differential(matrix, verts)), verts, rtol=0, atol=1e-5)
 
-    @METHODS
+    @pytest.mark.parametrize("method", ["Cholesky", pytest.param("CG", marks=pytest.mark.slow)])
     def test_differentiable_twice(self, method):
         matrix, verts = matrix_and_verts()
         rhs = torch.randn_like(verts).requires_grad_()
@@ -396,7 +396,7 @@ class TestSolvers:
         with pytest.raises(ValueError, match=r"x0: expected a tensor of shape \(54,\)"):
             solver.solve_axis(rhs[:, 0], verts)
 
-    @pytest.mark.parametrize("make", [CholeskySolver, ConjugateGradientSolver])
+    @pytest.mark.parametrize("make", [CholeskySolver, pytest.param(ConjugateGradientSolver, marks=pytest.mark.slow)])
     def test_the_differentiable_solve(self, make):
         matrix, verts = matrix_and_verts()
         solver = make(matrix)

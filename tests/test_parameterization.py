@@ -71,7 +71,9 @@ def test_gradient_is_a_solve_with_the_same_matrix(solver, device):
     torch.testing.assert_close(steps.u.grad, expected, rtol=1e-4, atol=1e-5)
 
 
-@EVERY_SOLVER
+@pytest.mark.parametrize(
+    "solver", [pytest.param(name, marks=pytest.mark.slow if name == "conjugate_gradient" else ()) for name in available_solvers()]
+)
 def test_gradcheck_through_the_meshes(solver, device):
     meshes = as_double(join_meshes_as_batch([ico_sphere(0), grid(2, 3), ico_sphere(0)]).to(device))
     steps = LargeSteps(meshes, lambda_=0.7, solver=solver)
