@@ -72,7 +72,8 @@ def test_gradient_is_a_solve_with_the_same_matrix(solver, device):
 
 
 @pytest.mark.parametrize(
-    "solver", [pytest.param(name, marks=pytest.mark.slow if name == "conjugate_gradient" else ()) for name in available_solvers()]
+    "solver",
+    [pytest.param(name, marks=pytest.mark.slow if name == "conjugate_gradient" else ()) for name in available_solvers()],
 )
 def test_gradcheck_through_the_meshes(solver, device):
     meshes = as_double(join_meshes_as_batch([ico_sphere(0), grid(2, 3), ico_sphere(0)]).to(device))

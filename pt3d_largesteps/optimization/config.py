@@ -67,8 +67,8 @@ class OptimizationConfig:
         lr: step size at the beginning, in mean edge lengths of each mesh as its stage begins, or in the units of the vertices.
         lr_decay: what the step size has been multiplied by at the end; in between it falls exponentially.
         lr_unit: "edge" or "absolute".
-        moments: of the optimiser when a stage begins: "reset", or "interpolate" for the new vertices, which brings a little where
-            the stages change little, as from a hull, and holds back where they change much.
+        moments: of the optimiser when a stage begins: "reset", or "interpolate" for the new vertices, which brings a little
+            where the stages change little, as from a hull, and holds back where they change much.
         views_per_step: of a loss that has views; each is taken once, in random order, before any is taken again.
         patience: a stage ends early once the loss has not fallen by ``min_improvement`` (relative) in so many steps; after the
             last one the optimisation ends. The loss is the held-out one where there is one. None: every step is done.

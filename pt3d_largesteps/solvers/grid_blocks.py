@@ -12,6 +12,7 @@ torch.fft with the rearrangements that it needs. The Fourier transform is the on
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,9 @@ def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]
     given, result = rhs.detach().numpy(), out.detach().numpy()
     field_bytes = max(1, result[0].nbytes)
     if ndim == 1 or field_bytes <= BLOCK_BYTES:
-        at_once = max(1, min(BLOCK_BYTES // field_bytes, -(-len(result) // _TASKS)))
+        # A few fields are one block, whose lines SciPy deals to the threads; of many, every thread takes whole ones.
+        few = len(result) < _TASKS
+        at_once = max(1, len(result) if few else min(BLOCK_BYTES // field_bytes, -(-len(result) // _TASKS)))
         _run([partial(_solve_block, a, values[0], others, boundary, b) for a, b in _slabs(given, result, at_once)])
         return
     # Blocks do not depend on the number of threads, but there are enough of them for several to have equal parts.
@@ -95,26 +98,34 @@ def _solve_across(block: np.ndarray, first: np.ndarray, others: np.ndarray, boun
 
 def _transform(array: np.ndarray, boundary: tuple[str, ...], first_axis: int) -> None:
     """In place, along the axes from ``first_axis`` on."""
-    for axis, name in enumerate(boundary, first_axis):
+    for name, axes in _runs_of_axes(boundary, first_axis):
         if name == "natural":
-            result = scipy.fft.dct(array, axis=axis, overwrite_x=True)
+            result = scipy.fft.dctn(array, axes=axes, overwrite_x=True)
         elif name == "fixed":
-            result = scipy.fft.dst(array, type=1, axis=axis, overwrite_x=True)
+            result = scipy.fft.dstn(array, type=1, axes=axes, overwrite_x=True)
         else:
-            result = scipy.fftpack.rfft(array, axis=axis, overwrite_x=True)
+            result = scipy.fftpack.rfft(array, axis=axes[0], overwrite_x=True)
         _keep(array, result)
 
 
 def _restore(array: np.ndarray, boundary: tuple[str, ...], first_axis: int) -> None:
     """Undoes :func:`_transform`."""
-    for axis, name in enumerate(boundary, first_axis):
+    for name, axes in _runs_of_axes(boundary, first_axis):
         if name == "natural":
-            result = scipy.fft.idct(array, axis=axis, overwrite_x=True)
+            result = scipy.fft.idctn(array, axes=axes, overwrite_x=True)
         elif name == "fixed":
-            result = scipy.fft.idst(array, type=1, axis=axis, overwrite_x=True)
+            result = scipy.fft.idstn(array, type=1, axes=axes, overwrite_x=True)
         else:
-            result = scipy.fftpack.irfft(array, axis=axis, overwrite_x=True)
+            result = scipy.fftpack.irfft(array, axis=axes[0], overwrite_x=True)
         _keep(array, result)
+
+
+def _runs_of_axes(boundary: tuple[str, ...], first_axis: int) -> Iterable[tuple[str, tuple[int, ...]]]:
+    """Neighbouring axes of one boundary, which SciPy takes together; the Fourier transform that is real to real takes one."""
+    axis = first_axis
+    for name, alike in itertools.groupby(boundary):
+        axes = tuple(range(axis, axis := axis + len(list(alike))))
+        yield from [(name, (one,)) for one in axes] if name == "periodic" else [(name, axes)]
 
 
 def _keep(array: np.ndarray, result: np.ndarray) -> None:
