@@ -242,8 +242,9 @@ function seen(color) {
   const { data } = context.getImageData(0, 0, 200, 100);
   let pixels = 0;
   for (let i = 0; i < data.length; i += 4) {
-    const bluish = data[i + 2] > data[i] + 20;
-    pixels += data[i + 3] > 128 && (color === "blue" ? bluish : data[i] > data[i + 2] + 20);
+    const [red, green, blue, alpha] = data.slice(i, i + 4);
+    const found = { blue: blue > red + 20, orange: red > blue + 20, dark: red + green + blue < 250 };
+    pixels += alpha > 128 && found[color];
   }
   return pixels;
 }
@@ -253,8 +254,9 @@ at("frame").dispatchEvent(new Event("input"));
 told.first = [at("frame").value, at("step").value, at("result-caption").textContent, seen("blue"), seen("orange")];
 document.querySelector("input[value=result]").click();
 told.alone = [seen("blue"), seen("orange"), at("target-caption").hidden];
+told.lines = [seen("dark")];
 at("wireframe").click();
-told.lines = seen("blue");
+told.lines.push(seen("dark"));
 at("play").click();
 told.playing = at("play").textContent;
 told.cursor = document.querySelector("#chart .cursor").getAttribute("x1");
@@ -317,7 +319,7 @@ class TestInABrowser:
         assert told["last"][4] == orange == pytest.approx(blue, rel=0.1)
         assert told["alone"][0] > 1.2 * blue  # there is more room for it
         assert told["alone"][1:] == [0, True]
-        assert 0 < told["lines"] < told["alone"][0]
+        assert told["lines"][1] > 2 * told["lines"][0]
         assert told["playing"] == "Pause"
         assert told["scrolls"] is False
 
