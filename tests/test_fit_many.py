@@ -185,7 +185,7 @@ def test_a_progress_bar_that_draws_at_every_step(targets, tmp_path, monkeypatch)
             assert super().update(number) or number == 0
             return True
 
-    monkeypatch.setattr(fit_many, "tqdm", Eager)
+    monkeypatch.setattr(fitting.folder, "tqdm", Eager)
     assert fit_many.main(["--targets", str(targets), "--out", str(tmp_path), *SMALL]) == 0
     measures = json.loads((tmp_path / "flat.json").read_text())
     assert measures["steps"] == measures["settings"]["steps"] == 6
