@@ -46,6 +46,7 @@ def test_only_imports_differ():
     assert renamed == changed - set(before)
 
 
+@pytest.mark.slow
 def test_after_runs_by_itself():
     options = ["--steps", "40", "--level", "2", "--points", "300"]
     command = [sys.executable, "-W", "error::UserWarning:pt3d_largesteps", str(FOLDER / "after.py"), *options]

@@ -306,6 +306,7 @@ def acted(page, actions):
 
 
 class TestInABrowser:
+    @pytest.mark.slow
     def test_the_slider_changes_the_shape(self, page, browser):
         document = browser(acted(page, ACTIONS), "--dump-dom")
         found = re.search(r'data-told="([^"]*)"', document)
