@@ -61,6 +61,7 @@ class TestCheckpoints:
         fresh(checkpoint=path, callbacks=[lambda run: run.stop() if run.step == 10 else None])
         assert torch.equal(fresh(checkpoint=path), whole)
 
+    @pytest.mark.slow
     def test_killed_in_mid_run(self, tmp_path):
         program = textwrap.dedent("""
             import sys, time, torch

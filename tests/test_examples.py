@@ -52,7 +52,10 @@ class TestRuns:
         [
             [],
             ["--method", "adam", "--no-remesh"],
-            ["--method", "laplacian", "--reg", "0.1", "--start", "sphere", "--solver", "conjugate_gradient"],
+            pytest.param(
+                ["--method", "laplacian", "--reg", "0.1", "--start", "sphere", "--solver", "conjugate_gradient"],
+                marks=pytest.mark.slow,
+            ),
         ],
     )
     def test_a_small_run_writes_everything(self, tmp_path, capsys, options):
@@ -85,7 +88,7 @@ class TestRuns:
         ):
             assert label in printed
 
-    @pytest.mark.parametrize(("text", "suffix"), [(CUBE, ".obj"), (CUBE, ".OBJ")])
+    @pytest.mark.parametrize(("text", "suffix"), [(CUBE, ".obj"), pytest.param(CUBE, ".OBJ", marks=pytest.mark.slow)])
     def test_quads_become_triangles(self, tmp_path, text, suffix):
         path = tmp_path / f"cube{suffix}"
         path.write_text(text)
@@ -209,6 +212,7 @@ class TestRefusals:
         assert expected in message
 
 
+@pytest.mark.slow
 def test_ctrl_c_writes_what_there_is(tmp_path):
     log = tmp_path / "log"
     command = [
@@ -250,6 +254,7 @@ def test_ctrl_c_writes_what_there_is(tmp_path):
     assert 0 < numbers["steps"] < 100000
 
 
+@pytest.mark.slow
 def test_ctrl_c_before_the_first_step(tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
@@ -260,6 +265,7 @@ def test_ctrl_c_before_the_first_step(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "metrics.json").read_text())["steps"] == 0
 
 
+@pytest.mark.slow
 def test_one_step_of_one_view(tmp_path):
     assert reconstruct.main(["--steps", "1", "--views", "1", "--resolution", "8", "--out", str(tmp_path)]) == 0
 

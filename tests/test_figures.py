@@ -229,6 +229,7 @@ class TestSetup:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert [len(descent.shapes) for descent in descents] == [151, 151]
 
+    @pytest.mark.slow
     def test_two_processes_give_what_one_gives(self):
         recipes = [Recipe("u", 3, 0.05, lambda_=5.0), Recipe("x", 3, 1e-2)]
         found = [Setup("", Scale(3, 32, 1, 3), False, "star", SPEC, Path(), jobs).descend(recipes) for jobs in (1, 2)]
@@ -298,6 +299,7 @@ class TestCommandLine:
         assert run_main(teaser.experiment, teaser.__doc__, teaser.SCALES, arguments, target=teaser.TARGET) == 2
         assert "renders on CUDA alone" in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_the_only_script_without_a_scene(self, tmp_path):
         command = [sys.executable, str(FOLDER / "solver_cost.py"), "--level", "3", "--iterations", "1", "--out", "here"]
         result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -85,6 +85,7 @@ def test_two_files_of_one_stem(targets, tmp_path):
     assert {"a_obj.json", "a_OBJ.json"} <= names(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_what_fails_together_is_tried_apart(targets, tmp_path, monkeypatch, capsys):
     original = fitting.folder.reconstruct_together
 
@@ -107,6 +108,7 @@ def test_what_fails_together_is_tried_apart(targets, tmp_path, monkeypatch, caps
     assert {"round.json", "tall.json"} <= names(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(targets, tmp_path):
     command = [sys.executable, str(SCRIPT), "--targets", str(targets), "--out", str(tmp_path / "out"), *SMALL, "--batch", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ONE_THREAD)
@@ -174,6 +176,7 @@ def test_results_beside_the_targets(targets, capsys):
     assert "--out: expected another folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_progress_bar_that_draws_at_every_step(targets, tmp_path, monkeypatch):
     """What it returns then must not end the fits."""
 

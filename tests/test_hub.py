@@ -283,6 +283,7 @@ class TestBareCheckout:
         assert "compiling" not in result.stderr
         assert git_status(bare) == ""
 
+    @pytest.mark.slow
     def test_a_compiler_that_fails(self, bare, tmp_path):
         programs = tmp_path / "programs"
         programs.mkdir()
@@ -304,6 +305,7 @@ class TestBareCheckout:
         assert not (tmp_path / "extensions").exists()
 
     @pytest.mark.skipif(not any((ROOT / "pt3d_largesteps").glob("_C.*")), reason="nothing is compiled here")
+    @pytest.mark.slow
     def test_an_installation_of_the_same_code_lends_its_library(self, bare, no_compiler, tmp_path):
         installed = tmp_path / "installed"
         installed.mkdir()
