@@ -15,9 +15,10 @@ Solving Poisson's Equations", SIAM J. Numer. Anal. 7(4), 1970.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.autograd.forward_ad
 from torch import Tensor
@@ -75,29 +76,31 @@ def grid_solve(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int 
 @torch.no_grad()
 def _solve(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) -> Tensor:
     names = tuple(_NAMES[letter] for letter in boundary)
-    out = torch.empty(rhs.shape, dtype=rhs.dtype, device=rhs.device)
+    solve = solve_in_blocks if rhs.device.type == "cpu" else _solve_in_parts
     if rhs.numel() == 0:
-        return out
-    groups: Iterable[tuple[Tensor, Tensor, Tensor]]
+        return torch.empty_like(rhs, memory_format=torch.contiguous_format)
     if coefficients.shape[0] == 1:
-        groups = [(rhs.flatten(0, 1), coefficients[0], out.flatten(0, 1))]
+        out = solve(rhs.flatten(0, 1), coefficients[0], names).view(rhs.shape)
     else:
-        groups = zip(rhs, coefficients, out, strict=True)
-    for given, numbers, result in groups:
-        if rhs.device.type == "cpu":
-            solve_in_blocks(given, numbers, names, result)
-            continue
-        at_once = max(1, _BYTES_AT_ONCE // (given[0].numel() * given.element_size()))
-        for part, into in zip(given.split(at_once), result.split(at_once), strict=True):
-            into.copy_(solve_by_torch(part, numbers, names))
+        out = torch.empty(rhs.shape, dtype=rhs.dtype, device=rhs.device)
+        for result, given, numbers in zip(out, rhs, coefficients, strict=True):
+            result.copy_(solve(given, numbers, names))
     if rhs.device.type == "cpu":
         _check_solution(out, rhs, "rhs" if direction == 0 else "the gradient of the solution")
     return out
 
 
+def _solve_in_parts(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]) -> Tensor:
+    at_once = max(1, _BYTES_AT_ONCE // (rhs[0].numel() * rhs.element_size()))
+    out = torch.empty(rhs.shape, dtype=rhs.dtype, device=rhs.device)
+    for part, into in zip(rhs.split(at_once), out.split(at_once), strict=True):
+        into.copy_(solve_by_torch(part, coefficients, boundary))
+    return out
+
+
 def _check_solution(solution: Tensor, rhs: Tensor, name: str) -> None:
     """A number that is not finite spreads over its whole field: so one number of each is looked at."""
-    if not bool(torch.isfinite(solution.flatten(2)[..., 0]).all()):
+    if not np.isfinite(solution.numpy().reshape(*solution.shape[:2], -1)[..., 0]).all():
         check_finite(name, rhs)
         raise ValueError(f"{name}: expected numbers that {rhs.dtype} can sum, got up to {float(rhs.abs().max()):.3g}")
 

@@ -4,7 +4,8 @@ A field that is larger than a block goes through memory three times there and ba
 the first axis, transformed along all others; blocks across all of the first axis, transformed along it, divided by the
 eigenvalues and transformed back while they are in the cache; and the slabs again. Nothing but the result and a block for
 each thread is allocated, and no table of eigenvalues. Blocks do not depend on each other, so that every thread takes
-whole ones: the same bits come out for every number of threads.
+whole ones; a few small fields are one block, whose lines SciPy deals to the threads. Either way the same bits come out for
+every number of threads.
 
 SciPy's transforms (pocketfft) work on several lines at once in vector registers, and are several times faster here than
 torch.fft with the rearrangements that it needs. The Fourier transform is the one of scipy.fftpack, which is real to real.
@@ -35,26 +36,27 @@ if hasattr(os, "register_at_fork"):  # a child has the pools of its parent, but 
     os.register_at_fork(after_in_child=_pools.clear)
 
 
-def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...], out: Tensor) -> None:
-    """out = (c_0 I + sum_k c_k D_k^T D_k)^-1 rhs of fields (M, *shape), with coefficients (1 + K,) float64.
-
-    ``out`` is contiguous, of the dtype of ``rhs``, and not the same memory.
-    """
-    shape, ndim = rhs.shape[1:], len(boundary)
+def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]) -> Tensor:
+    """(c_0 I + sum_k c_k D_k^T D_k)^-1 rhs of fields (M, *shape), with coefficients (1 + K,) float64."""
+    shape, ndim, given = rhs.shape[1:], len(boundary), rhs.detach().numpy()
+    constant, *weights = coefficients.tolist()
     values = []
     for k in range(ndim):
-        own = coefficients[k + 1] * eigenvalues_in_order(shape[k], boundary[k], "scipy", rhs.device)
-        own = own + coefficients[0] if k == 0 else own
-        values.append(own.to(rhs.dtype).numpy().reshape(-1, *[1] * (ndim - 1 - k)))
+        own = weights[k] * eigenvalues_in_order(shape[k], boundary[k], "scipy", rhs.device).numpy()
+        own = own + constant if k == 0 else own
+        values.append(own.astype(given.dtype).reshape(-1, *[1] * (ndim - 1 - k)))
     others = sum(values[1:], start=np.zeros((), values[0].dtype))  # of all axes but the first
-    given, result = rhs.detach().numpy(), out.detach().numpy()
-    field_bytes = max(1, result[0].nbytes)
-    if ndim == 1 or field_bytes <= BLOCK_BYTES:
-        # A few fields are one block, whose lines SciPy deals to the threads; of many, every thread takes whole ones.
-        few = len(result) < _TASKS
-        at_once = max(1, len(result) if few else min(BLOCK_BYTES // field_bytes, -(-len(result) // _TASKS)))
+    field_bytes = max(1, given[0].nbytes)
+    small = ndim == 1 or field_bytes <= BLOCK_BYTES
+    if small and len(given) < _TASKS:  # one block, whose lines SciPy deals to the threads
+        with scipy.fft.set_workers(torch.get_num_threads()):
+            return torch.from_numpy(_solve_block(given, values[0], others, boundary, None))
+    out = torch.empty(rhs.shape, dtype=rhs.dtype)
+    result = out.numpy()
+    if small:
+        at_once = max(1, min(BLOCK_BYTES // field_bytes, -(-len(result) // _TASKS)))
         _run([partial(_solve_block, a, values[0], others, boundary, b) for a, b in _slabs(given, result, at_once)])
-        return
+        return out
     # Blocks do not depend on the number of threads, but there are enough of them for several to have equal parts.
     block_bytes = min(BLOCK_BYTES, field_bytes // 4)
     rows, columns = (max(1, block_bytes * size // field_bytes) for size in shape[:2])
@@ -65,6 +67,7 @@ def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]
         _run([partial(_transform_slab, a, boundary[1:], b) for a, b in slabs])
         _run([partial(_solve_across, field[:, cut], values[0], others[cut], boundary[:1]) for field in fields for cut in cuts])
         _run([partial(_restore, slab, boundary[1:], 1) for _, slab in slabs])
+    return out
 
 
 def _slabs(given: np.ndarray, result: np.ndarray, rows: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
@@ -74,15 +77,15 @@ def _slabs(given: np.ndarray, result: np.ndarray, rows: int) -> Iterable[tuple[n
 
 
 def _solve_block(
-    given: np.ndarray, first: np.ndarray, others: np.ndarray, boundary: tuple[str, ...], block: np.ndarray
-) -> None:
-    np.copyto(block, given)
-    _transform(block, boundary, 1)
+    given: np.ndarray, first: np.ndarray, others: np.ndarray, boundary: tuple[str, ...], out: np.ndarray | None
+) -> np.ndarray:
+    spectrum = _transform(given, boundary, 1, in_place=False)  # where fields are small, quicker than to copy them
     rows = max(1, _DIVISOR_BYTES // max(1, others.nbytes))
     for start in range(0, len(first), rows):
-        part = block[:, start : start + rows]
+        part = spectrum[:, start : start + rows]
         np.divide(part, first[start : start + rows] + others, out=part)
-    _restore(block, boundary, 1)
+    solution = _restore(spectrum, boundary, 1)
+    return solution if out is None else _keep(out, solution)
 
 
 def _transform_slab(given: np.ndarray, boundary: tuple[str, ...], slab: np.ndarray) -> None:
@@ -96,28 +99,31 @@ def _solve_across(block: np.ndarray, first: np.ndarray, others: np.ndarray, boun
     _restore(block, boundary, 0)
 
 
-def _transform(array: np.ndarray, boundary: tuple[str, ...], first_axis: int) -> None:
-    """In place, along the axes from ``first_axis`` on."""
+def _transform(array: np.ndarray, boundary: tuple[str, ...], first_axis: int, in_place: bool = True) -> np.ndarray:
+    """Along the axes from ``first_axis`` on; returns the result, which is ``array`` itself if ``in_place``."""
+    result = array
     for name, axes in _runs_of_axes(boundary, first_axis):
+        overwrite = in_place or result is not array
         if name == "natural":
-            result = scipy.fft.dctn(array, axes=axes, overwrite_x=True)
+            result = scipy.fft.dctn(result, axes=axes, overwrite_x=overwrite)
         elif name == "fixed":
-            result = scipy.fft.dstn(array, type=1, axes=axes, overwrite_x=True)
+            result = scipy.fft.dstn(result, type=1, axes=axes, overwrite_x=overwrite)
         else:
-            result = scipy.fftpack.rfft(array, axis=axes[0], overwrite_x=True)
-        _keep(array, result)
+            result = scipy.fftpack.rfft(result, axis=axes[0], overwrite_x=overwrite)
+    return _keep(array, result) if in_place else result
 
 
-def _restore(array: np.ndarray, boundary: tuple[str, ...], first_axis: int) -> None:
-    """Undoes :func:`_transform`."""
+def _restore(array: np.ndarray, boundary: tuple[str, ...], first_axis: int) -> np.ndarray:
+    """Undoes :func:`_transform`, in place."""
+    result = array
     for name, axes in _runs_of_axes(boundary, first_axis):
         if name == "natural":
-            result = scipy.fft.idctn(array, axes=axes, overwrite_x=True)
+            result = scipy.fft.idctn(result, axes=axes, overwrite_x=True)
         elif name == "fixed":
-            result = scipy.fft.idstn(array, type=1, axes=axes, overwrite_x=True)
+            result = scipy.fft.idstn(result, type=1, axes=axes, overwrite_x=True)
         else:
-            result = scipy.fftpack.irfft(array, axis=axes[0], overwrite_x=True)
-        _keep(array, result)
+            result = scipy.fftpack.irfft(result, axis=axes[0], overwrite_x=True)
+    return _keep(array, result)
 
 
 def _runs_of_axes(boundary: tuple[str, ...], first_axis: int) -> Iterable[tuple[str, tuple[int, ...]]]:
@@ -128,13 +134,14 @@ def _runs_of_axes(boundary: tuple[str, ...], first_axis: int) -> Iterable[tuple[
         yield from [(name, (one,)) for one in axes] if name == "periodic" else [(name, axes)]
 
 
-def _keep(array: np.ndarray, result: np.ndarray) -> None:
+def _keep(array: np.ndarray, result: np.ndarray) -> np.ndarray:
     """``overwrite_x`` allows SciPy to compute in place, but does not promise it."""
     if result.ctypes.data != array.ctypes.data or result.strides != array.strides:
         array[...] = result
+    return array
 
 
-def _run(tasks: list[Callable[[], None]]) -> None:
+def _run(tasks: list[Callable[[], object]]) -> None:
     """All tasks, by the calling thread and by helpers, as many as torch has threads; SciPy releases the lock of Python."""
     num_helpers = min(torch.get_num_threads(), len(tasks)) - 1
     if num_helpers < 1:
