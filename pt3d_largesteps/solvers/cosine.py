@@ -15,7 +15,7 @@ Solving Poisson's Equations", SIAM J. Numer. Anal. 7(4), 1970.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -73,34 +73,39 @@ def grid_solve(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int 
     return _solve(rhs, coefficients, boundary, direction)
 
 
-@torch.no_grad()
 def _solve(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) -> Tensor:
     names = tuple(_NAMES[letter] for letter in boundary)
-    solve = solve_in_blocks if rhs.device.type == "cpu" else _solve_in_parts
     if rhs.numel() == 0:
-        return torch.empty_like(rhs, memory_format=torch.contiguous_format)
-    if coefficients.shape[0] == 1:
-        out = solve(rhs.flatten(0, 1), coefficients[0], names).view(rhs.shape)
+        return torch.empty(rhs.shape, dtype=rhs.dtype, device=rhs.device)
+    if rhs.device.type != "cpu":
+        return _solve_by_torch(rhs, coefficients, names)
+    given, numbers = rhs.detach().numpy(), coefficients.detach().tolist()
+    if len(numbers) == 1:
+        solution = solve_in_blocks(given.reshape(-1, *rhs.shape[2:]), numbers[0], names).reshape(rhs.shape)
     else:
-        out = torch.empty(rhs.shape, dtype=rhs.dtype, device=rhs.device)
-        for result, given, numbers in zip(out, rhs, coefficients, strict=True):
-            result.copy_(solve(given, numbers, names))
-    if rhs.device.type == "cpu":
-        _check_solution(out, rhs, "rhs" if direction == 0 else "the gradient of the solution")
-    return out
+        solution = np.empty(rhs.shape, given.dtype)
+        for result, fields, own in zip(solution, given, numbers, strict=True):
+            result[...] = solve_in_blocks(fields, own, names)
+    _check_solution(solution, rhs, "rhs" if direction == 0 else "the gradient of the solution")
+    return torch.from_numpy(solution)
 
 
-def _solve_in_parts(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]) -> Tensor:
-    at_once = max(1, _BYTES_AT_ONCE // (rhs[0].numel() * rhs.element_size()))
+@torch.no_grad()
+def _solve_by_torch(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]) -> Tensor:
     out = torch.empty(rhs.shape, dtype=rhs.dtype, device=rhs.device)
-    for part, into in zip(rhs.split(at_once), out.split(at_once), strict=True):
-        into.copy_(solve_by_torch(part, coefficients, boundary))
+    groups: Iterable[tuple[Tensor, Tensor, Tensor]] = zip(rhs, coefficients, out, strict=True)
+    if len(coefficients) == 1:
+        groups = [(rhs.flatten(0, 1), coefficients[0], out.flatten(0, 1))]
+    for given, numbers, result in groups:
+        at_once = max(1, _BYTES_AT_ONCE // (given[0].numel() * given.element_size()))
+        for part, into in zip(given.split(at_once), result.split(at_once), strict=True):
+            into.copy_(solve_by_torch(part, numbers, boundary))
     return out
 
 
-def _check_solution(solution: Tensor, rhs: Tensor, name: str) -> None:
+def _check_solution(solution: np.ndarray, rhs: Tensor, name: str) -> None:
     """A number that is not finite spreads over its whole field: so one number of each is looked at."""
-    if not np.isfinite(solution.numpy().reshape(*solution.shape[:2], -1)[..., 0]).all():
+    if not np.isfinite(solution.reshape(*solution.shape[:2], -1)[..., 0]).all():
         check_finite(name, rhs)
         raise ValueError(f"{name}: expected numbers that {rhs.dtype} can sum, got up to {float(rhs.abs().max()):.3g}")
 

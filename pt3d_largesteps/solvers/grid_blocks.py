@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -23,12 +23,12 @@ import numpy as np
 import scipy.fft
 import scipy.fftpack
 import torch
-from torch import Tensor
 
 from pt3d_largesteps.solvers.grid_transforms import eigenvalues_in_order
 
 BLOCK_BYTES = 2**20  # measured: between half and four times that there is little difference
 _DIVISOR_BYTES = 2**16  # of the eigenvalues at once: larger ones would be new pages of memory each time
+_CPU = torch.device("cpu")
 _TASKS = 8  # more than threads, where there are several fields
 
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -36,38 +36,39 @@ if hasattr(os, "register_at_fork"):  # a child has the pools of its parent, but 
     os.register_at_fork(after_in_child=_pools.clear)
 
 
-def solve_in_blocks(rhs: Tensor, coefficients: Tensor, boundary: tuple[str, ...]) -> Tensor:
-    """(c_0 I + sum_k c_k D_k^T D_k)^-1 rhs of fields (M, *shape), with coefficients (1 + K,) float64."""
-    shape, ndim, given = rhs.shape[1:], len(boundary), rhs.detach().numpy()
-    constant, *weights = coefficients.tolist()
+def solve_in_blocks(rhs: np.ndarray, coefficients: Sequence[float], boundary: tuple[str, ...]) -> np.ndarray:
+    """(c_0 I + sum_k c_k D_k^T D_k)^-1 rhs of fields (M, *shape), with 1 + K coefficients.
+
+    Arrays, since the little that is done to small ones takes torch as long as their transforms.
+    """
+    shape, ndim = rhs.shape[1:], len(boundary)
     values = []
-    for k in range(ndim):
-        own = weights[k] * eigenvalues_in_order(shape[k], boundary[k], "scipy", rhs.device).numpy()
-        own = own + constant if k == 0 else own
-        values.append(own.astype(given.dtype).reshape(-1, *[1] * (ndim - 1 - k)))
+    for k, weight in enumerate(coefficients[1:]):
+        own = weight * eigenvalues_in_order(shape[k], boundary[k], "scipy", _CPU).numpy()
+        own = own + coefficients[0] if k == 0 else own
+        values.append(own.astype(rhs.dtype).reshape(-1, *[1] * (ndim - 1 - k)))
     others = sum(values[1:], start=np.zeros((), values[0].dtype))  # of all axes but the first
-    field_bytes = max(1, given[0].nbytes)
+    field_bytes = max(1, rhs[0].nbytes)
     small = ndim == 1 or field_bytes <= BLOCK_BYTES
-    if small and len(given) < _TASKS:  # one block, whose lines SciPy deals to the threads
+    if small and len(rhs) < _TASKS:  # one block, whose lines SciPy deals to the threads
         with scipy.fft.set_workers(torch.get_num_threads()):
-            return torch.from_numpy(_solve_block(given, values[0], others, boundary, None))
-    out = torch.empty(rhs.shape, dtype=rhs.dtype)
-    result = out.numpy()
+            return _solve_block(rhs, values[0], others, boundary)
+    result = np.empty(rhs.shape, rhs.dtype)
     if small:
         at_once = max(1, min(BLOCK_BYTES // field_bytes, -(-len(result) // _TASKS)))
-        _run([partial(_solve_block, a, values[0], others, boundary, b) for a, b in _slabs(given, result, at_once)])
-        return out
+        _run([partial(_solve_block, a, values[0], others, boundary, b) for a, b in _slabs(rhs, result, at_once)])
+        return result
     # Blocks do not depend on the number of threads, but there are enough of them for several to have equal parts.
     block_bytes = min(BLOCK_BYTES, field_bytes // 4)
     rows, columns = (max(1, block_bytes * size // field_bytes) for size in shape[:2])
     columns = -(-columns // 16) * 16 if ndim == 2 else columns  # whole cache lines
     cuts = [slice(start, start + columns) for start in range(0, shape[1], columns)]
-    for sources, fields in _slabs(given, result, max(1, _TASKS * BLOCK_BYTES // field_bytes)):
+    for sources, fields in _slabs(rhs, result, max(1, _TASKS * BLOCK_BYTES // field_bytes)):
         slabs = [pair for source, field in zip(sources, fields, strict=True) for pair in _slabs(source, field, rows)]
         _run([partial(_transform_slab, a, boundary[1:], b) for a, b in slabs])
         _run([partial(_solve_across, field[:, cut], values[0], others[cut], boundary[:1]) for field in fields for cut in cuts])
         _run([partial(_restore, slab, boundary[1:], 1) for _, slab in slabs])
-    return out
+    return result
 
 
 def _slabs(given: np.ndarray, result: np.ndarray, rows: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
@@ -77,7 +78,7 @@ def _slabs(given: np.ndarray, result: np.ndarray, rows: int) -> Iterable[tuple[n
 
 
 def _solve_block(
-    given: np.ndarray, first: np.ndarray, others: np.ndarray, boundary: tuple[str, ...], out: np.ndarray | None
+    given: np.ndarray, first: np.ndarray, others: np.ndarray, boundary: tuple[str, ...], out: np.ndarray | None = None
 ) -> np.ndarray:
     spectrum = _transform(given, boundary, 1, in_place=False)  # where fields are small, quicker than to copy them
     rows = max(1, _DIVISOR_BYTES // max(1, others.nbytes))
