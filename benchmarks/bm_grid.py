@@ -6,9 +6,9 @@
 A row is a grid and a boundary; images have three channels, volumes one, float32. "ours" is the whole solve, I + lambda L, and
 "SciPy" its two transforms alone, dctn and idctn with as many workers, without the division between them. The sparse solvers
 have the same matrix, assembled; their times are of solves with a factor that is there already, and the time of making it
-stands beside them. All take turns; minimum / median of all calls. Conjugate gradients (sparse, Jacobi) start from zero at
-each call. The second table has a disc of invalid texels in the middle, where transforms alone do not do: our Cholesky over
-the valid texels, and conjugate gradients preconditioned by the transforms.
+stands beside them. All take turns, of up to four calls; minimum / median of all calls. Conjugate gradients (sparse, Jacobi)
+start from zero at each call. The second table has a disc of invalid texels in the middle, where transforms alone do not do:
+our Cholesky over the valid texels, and conjugate gradients preconditioned by the transforms.
 
 Memory is what the process grows by, at its peak, from before the first call (or the factorisation) until after it, beside the
 given field, each in a process of its own, as a multiple of the field.
@@ -35,6 +35,7 @@ from pt3d_largesteps.solvers import ConjugateGradientSolver, GridConjugateGradie
 from timing import MS, PAUSE, interleave, load_line, pair, single, table_head, write_csv
 
 LAMBDA = 19.0
+TURN = 4  # calls: the first finds the threads of the one before still waiting for work, in the way of its own
 GRIDS = ["512x512", "1024x1024", "2048x2048", "4096x4096", "8192x8192", "64x64x64", "128x128x128", "256x256x256"]
 QUICK = ["256x256", "512x512", "32x32x32", "64x64x64"]
 # Above these numbers of texels a method is not run; why, is printed.
@@ -67,7 +68,7 @@ def main() -> None:
             *[f"{name} min / median, ms" for name in methods],
             "SciPy / ours" if not masked else "iterations",
         ]
-        head += ["factors: cholesky, cholespy, s" if not masked else "factor, s", "memory / field"]
+        head += ["factors: cholesky, cholespy, s", "memory / field"] if not masked else ["factor, s"]
         print(table_head(head))
         for grid in options.grids:
             rows.append(_row(grid, masked, methods, options))
@@ -107,7 +108,7 @@ def _row(grid: str, masked: bool, methods: list[str], options: argparse.Namespac
                 functions[name]()
                 iterations = solver.iterations
     least = 5 if torch.Size(shape).numel() <= 2**24 else 2
-    times = interleave(functions, options.seconds, least=least, pause=PAUSE)
+    times = interleave(functions, options.seconds, least=least, turn=TURN, pause=PAUSE)
     row = {"grid": grid, "boundary": options.boundary, "masked": masked, "threads": options.threads, "iterations": iterations}
     memory = {}
     for name, one in times.items():
