@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "team.h"
 
@@ -35,8 +36,9 @@ class Items : public SharedWork {
     while (done_.load(std::memory_order_acquire) < num_items_) watch.wait();
   }
 
-  void rethrow() const {
-    if (error_) std::rethrow_exception(error_);
+  // Takes the error out, so that a helper that lets go of this last does not end an exception the caller still looks at.
+  void rethrow() {
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:

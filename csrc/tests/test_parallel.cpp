@@ -48,7 +48,8 @@ void test_nested() {
 void test_exceptions() {
   current_case = "exceptions";
   for (const int num_threads : {1, 2, 4}) {
-    for (const int64_t bad : {0, 57, 99}) {
+    for (int repeat = 0; repeat < 150; ++repeat) {  // who lets go of the error last is for chance to say
+      const int64_t bad = repeat % 3 == 0 ? 0 : repeat % 3 == 1 ? 57 : 99;
       std::vector<int> counts(100, 0);
       bool caught = false;
       try {
