@@ -20,9 +20,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import setuptools
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
+if int(setuptools.__version__.split(".")[0]) < 77:  # unseen without isolation, and its own error is about licences
+    sys.exit(
+        f"pt3d_largesteps: it takes setuptools 77 or newer to build, got {setuptools.__version__}; "
+        "pip install 'setuptools>=77,<82' ninja"
+    )
 REQUIRED = os.environ.get("PT3D_LARGESTEPS_REQUIRE_EXTENSION", "0") == "1"
 TORCH_TARGET_VERSION = "0x020b000000000000"  # the stable interface of torch 2.11
 PYTHON_LIMITED_API = "cp310"

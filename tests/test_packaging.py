@@ -122,6 +122,16 @@ def test_without_torch_the_build_fails_where_compiled_code_is_required(sources, 
     assert "pt3d_largesteps: the compiled solver is not built: torch is not here at build time" in result.stderr
 
 
+def test_an_old_setuptools_is_told_in_one_sentence(sources, tmp_path):
+    old = "import sys, setuptools; setuptools.__version__ = '65.5.0'; sys.argv = ['setup.py', '--version']"
+    result = run(f"{old}; import runpy; runpy.run_path('setup.py', run_name='__main__')", cwd=sources)
+    assert result.returncode == 1
+    (message,) = result.stderr.splitlines()
+    assert "setuptools 77 or newer" in message
+    assert "got 65.5.0" in message
+    assert "pip install 'setuptools>=77,<82' ninja" in message
+
+
 @pytest.mark.slow
 def test_a_wheel_is_for_every_platform_too_where_the_compiler_fails(sources, tmp_path):
     programs = tmp_path / "programs"
