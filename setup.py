@@ -29,6 +29,7 @@ if int(setuptools.__version__.split(".")[0]) < 77:  # unseen without isolation, 
         f"pt3d_largesteps: it takes setuptools 77 or newer to build, got {setuptools.__version__}; "
         "pip install 'setuptools>=77,<82' ninja"
     )
+
 REQUIRED = os.environ.get("PT3D_LARGESTEPS_REQUIRE_EXTENSION", "0") == "1"
 TORCH_TARGET_VERSION = "0x020b000000000000"  # the stable interface of torch 2.11
 PYTHON_LIMITED_API = "cp310"

@@ -12,7 +12,6 @@ from largesteps.optimize import AdamUniform
 from pytorch3d.utils import ico_sphere
 
 from pt3d_largesteps import LargeSteps, PackedParameter, UniformAdam
-from pt3d_largesteps.packed import Segments
 
 
 def recurrence(start, gradients, lr, beta1, beta2, eps):
@@ -292,60 +291,6 @@ class TestOptions:
         run(optimizer, parameter, gradients[5:])
         run(resumed, other, gradients[5:])
         torch.testing.assert_close(parameter, other)
-
-
-class TestPackedParameters:
-    @pytest.mark.parametrize(
-        "sizes", [[4, 4, 4], [5, 0, 7], [0, 12, 0], [3, 3, 6], [12], [1] * 12, [2, 4, 2, 4], [1, 1, 4] * 2]
-    )
-    @pytest.mark.parametrize("layout", ["contiguous", "transposed"])
-    def test_the_maximum_is_of_each_mesh_by_itself(self, sizes, layout, device):
-        start = torch.randn(12, 3, dtype=torch.float64, device=device)
-        whole = PackedParameter(start.T.contiguous().T if layout == "transposed" else start.clone(), sizes)
-        parts = [torch.nn.Parameter(part.clone()) for part in start.split(sizes)]
-        ours, theirs = UniformAdam([whole], amsgrad=True), UniformAdam(parts, amsgrad=True)
-        for _ in range(10):
-            whole.grad = torch.randn_like(whole) * torch.logspace(-2, 2, 12, dtype=torch.float64, device=device)[:, None]
-            for part, gradient in zip(parts, whole.grad.split(sizes), strict=True):
-                part.grad = gradient.clone()
-            ours.step(), theirs.step()
-        torch.testing.assert_close(whole.detach(), torch.cat(parts).detach())
-
-    def test_an_index_does_the_same_as_runs(self, monkeypatch, device):
-        segments = Segments((2, 0, 5, 5, 1) * 2)
-        packed, change = torch.rand(2, 26, 3, device=device)
-        scales, moved = torch.rand(10, device=device), packed.clone()
-        monkeypatch.setattr(Segments, "_is_indexed", lambda self, packed: False)  # not where CUDA would rather
-        maxima = segments.maxima(packed)
-        segments.add_scaled_(moved, change, scales)
-        monkeypatch.setattr(Segments, "_is_indexed", lambda self, packed: True)
-        assert torch.equal(segments.maxima(packed), maxima)
-        segments.add_scaled_(packed, change, scales)
-        torch.testing.assert_close(packed, moved)
-
-    @pytest.mark.parametrize("through", [copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))])
-    def test_copies_know_their_meshes(self, through, device):
-        parameter = PackedParameter(torch.randn(5, 3, device=device), [2, 3])
-        optimizer = UniformAdam([parameter])
-        run(optimizer, parameter, [torch.randn_like(parameter)])
-        other, other_optimizer, again = through((parameter, optimizer, parameter))
-        assert other is again is other_optimizer.param_groups[0]["params"][0]
-        assert isinstance(other, torch.nn.Parameter)
-        assert other.requires_grad
-        assert other.num_verts_per_mesh == (2, 3)
-        assert torch.equal(other, parameter)
-        assert other.data_ptr() != parameter.data_ptr()
-        assert through(PackedParameter(torch.zeros(2), [2], requires_grad=False)).requires_grad is False
-
-    def test_results_are_plain_tensors(self):
-        assert type(PackedParameter(torch.ones(2), [2]) * 2) is torch.Tensor
-
-    @pytest.mark.parametrize("sizes", [[2, 2], [6, -1], [], [5, 1]])
-    def test_sizes_that_do_not_add_up(self, sizes):
-        with pytest.raises(
-            ValueError, match="num_verts_per_mesh: expected numbers of vertices that add up to the rows of data"
-        ):
-            PackedParameter(torch.zeros(5, 3), sizes)
 
 
 class TestErrors:
