@@ -18,14 +18,14 @@ TORCH := torch==2.11.0
 PYTORCH3D := easypytorch3d==0.7.9.post1
 # What compiles the extension; torch 2.11 wants setuptools below 82.
 BUILD := 'setuptools>=77,<82' ninja
-SOURCES := $(wildcard csrc/core/* csrc/cpu/* csrc/cuda/* csrc/bindings/*)
+SOURCES := $(wildcard csrc/threads/* csrc/dissection/* csrc/structure/* csrc/cpu/* csrc/cuda/* csrc/bindings/*)
 
-FIGURES := $(wildcard examples/figures/*.py)
+FIGURES := $(wildcard experiments/figures/*.py)
 
 .PHONY: demo figures docs test test-all lint format setup clean
 
 demo: setup
-	$(BIN)/python examples/reconstruct.py --out out/demo
+	$(BIN)/python -m pt3d_largesteps reconstruct --out out/demo
 
 figures: setup
 	set -e; for script in $(FIGURES); do \

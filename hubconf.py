@@ -200,7 +200,7 @@ def reconstruct(**settings):
         >>> result = run(meshes).meshes
     """
     _package()
-    return _example("reconstruction.entry").reconstruction(**settings)
+    return _importlib.import_module("pt3d_largesteps.reconstruction.entry").reconstruction(**settings)
 
 
 def _package():
@@ -222,20 +222,10 @@ def _package():
 
 def _jit():
     """The file of this name, apart from its package, which is not to be imported yet."""
-    spec = _importlib_util.spec_from_file_location("_pt3d_largesteps_jit", _ROOT / "pt3d_largesteps" / "_jit.py")
+    spec = _importlib_util.spec_from_file_location("_pt3d_largesteps_jit", _ROOT / "pt3d_largesteps" / "native" / "jit.py")
     module = _importlib_util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _example(name):
-    """A module of ``examples/``, whose folders are packages of their own."""
-    top, folder = name.partition(".")[0], _ROOT / "examples"
-    file = getattr(_sys.modules.get(top), "__file__", None) if top in _sys.modules else str(folder / top)
-    if file is None or folder not in _pathlib.Path(file).resolve().parents:
-        raise ImportError(f"reconstruct: expected the package {top!r} of {folder}, but another one is imported already: {file}")
-    with _first_on_path(folder):
-        return _importlib.import_module(name)
 
 
 @_contextlib.contextmanager

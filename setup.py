@@ -1,5 +1,4 @@
-"""Declares the compiled extensions, ``_C`` for the CPU and ``_cuda`` for GPUs, and the scripts that a wheel carries; everything
-else is in pyproject.toml.
+"""Declares the compiled extensions, ``_C`` for the CPU and ``_cuda`` for GPUs; everything else is in pyproject.toml.
 
 The extensions need torch (2.11 or newer) at build time, that is ``pip install --no-build-isolation``, and a C++17 compiler.
 Without them the package is installed all the same and solves through its slower pure-Python code, unless
@@ -22,7 +21,6 @@ from pathlib import Path
 
 import setuptools
 from setuptools import setup
-from setuptools.command.build_py import build_py
 
 if int(setuptools.__version__.split(".")[0]) < 77:  # unseen without isolation, and its own error is about licences
     sys.exit(
@@ -33,6 +31,7 @@ if int(setuptools.__version__.split(".")[0]) < 77:  # unseen without isolation, 
 REQUIRED = os.environ.get("PT3D_LARGESTEPS_REQUIRE_EXTENSION", "0") == "1"
 TORCH_TARGET_VERSION = "0x020b000000000000"  # the stable interface of torch 2.11
 PYTHON_LIMITED_API = "cp310"
+LAYERS = ("threads", "dissection", "structure", "cpu")  # the folders of csrc that go into _C
 ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 
 
@@ -165,7 +164,7 @@ def extension_arguments() -> dict:
             if wheel is not None and not built:
                 wheel.root_is_pure = True
 
-    sources = [path.as_posix() for layer in ("core", "cpu") for path in sorted(Path("csrc", layer).glob("*.cpp"))]
+    sources = [path.as_posix() for layer in LAYERS for path in sorted(Path("csrc", layer).glob("*.cpp"))]
     sources.append("csrc/bindings/cholesky.cpp")
     extensions = [CppExtension("pt3d_largesteps._C", sources, extra_compile_args=CXX_ARGUMENTS, **common_arguments())]
     with_cuda = cuda_extension(torch)
@@ -174,28 +173,4 @@ def extension_arguments() -> dict:
     return {"ext_modules": extensions, "cmdclass": {"build_ext": BuildOrDoWithout}}
 
 
-# What `python -m pt3d_largesteps` runs. The benchmarks left out read other files of the repository.
-EXAMPLES = ("reconstruct.py", "fit_many.py", "command_line.py", "reconstruction/*.py", "fitting/*.py")
-CARRIED = (*(f"examples/{name}" for name in EXAMPLES), "benchmarks/*.py")
-LEFT_OUT = ("benchmarks/bm_deform.py", "benchmarks/bm_figures.py", "benchmarks/readme.py")
-
-
-class BuildWithScripts(build_py):
-    """Puts scripts into the package, as its data; an editable installation finds those of the checkout."""
-
-    def run(self) -> None:
-        super().run()
-        for path in () if self.editable_mode else carried_scripts():
-            target = Path(self.build_lib, "pt3d_largesteps/_scripts", path)
-            self.mkpath(str(target.parent))
-            self.copy_file(str(path), str(target))
-
-
-def carried_scripts() -> list[Path]:
-    found = [path for pattern in CARRIED for path in sorted(Path().glob(pattern))]
-    return [path for path in found if path.as_posix() not in LEFT_OUT]
-
-
-arguments = extension_arguments()
-arguments["cmdclass"] = {**arguments.get("cmdclass", {}), "build_py": BuildWithScripts}
-setup(**arguments, options={"bdist_wheel": {"py_limited_api": PYTHON_LIMITED_API}})
+setup(**extension_arguments(), options={"bdist_wheel": {"py_limited_api": PYTHON_LIMITED_API}})

@@ -18,9 +18,9 @@ import torch
 from tqdm import tqdm
 
 from bm_reconstruct import header, row, run
-from machine import heading
+from common.machine import heading
 from pt3d_largesteps.optimization import FROM_HULL, OptimizationConfig
-from reconstruction.settings import Settings
+from pt3d_largesteps.reconstruction.settings import Settings
 
 EDGE = 0.023  # of a hull of 5,000 vertices in the unit ball, about
 

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from scipy.sparse.linalg import splu
 
-from machine import heading
-from peers import DTYPES, as_scipy, backward_error, load_mesh, mesh_names
+from common.machine import heading
+from common.peers import DTYPES, as_scipy, backward_error, load_mesh, mesh_names
+from common.timing import table_head, write_csv
 from pt3d_largesteps import compute_matrix
 from pt3d_largesteps.solvers import analyze, factorize
-from timing import table_head, write_csv
 
 LAMBDAS = (1.0, 19.0, 1000.0)
 LAPLACIANS = ("combinatorial", "cotangent")

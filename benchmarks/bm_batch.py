@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 
-import cuda_batch
-from batches import SIZES, make_batch
-from machine import heading
-from peers import set_threads
+from common.batches import SIZES, make_batch
+from common.machine import heading
+from common.peers import set_threads
+from common.timing import MS, interleave, load_line, pair, single, table_head, write_csv
+from on_cuda import batch as cuda_batch
 from pt3d_largesteps import LargeSteps, UniformAdam, compute_matrix
-from timing import MS, interleave, load_line, pair, single, table_head, write_csv
 
 LR = 1e-3
 NUMBERS = [1, 4, 16, 64, 256]

@@ -7,20 +7,16 @@ python benchmarks/bm_deform.py spot.obj bunny.obj     # your own
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import torch
 
-from machine import heading
-from readme import marked_block
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-
+from common.machine import heading
+from common.readme import marked_block
 from pt3d_largesteps.metrics import flipped_faces, self_intersecting_faces, surface_distance
-from reconstruction.loading import into_unit_ball, load_target
-from reconstruction.shapes import animal
+from pt3d_largesteps.reconstruction.loading import into_unit_ball, load_target
+from pt3d_largesteps.reconstruction.shapes import animal
 
 
 def main() -> None:

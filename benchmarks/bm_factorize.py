@@ -21,9 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cuda_factorize
-from machine import heading
-from peers import (
+from common.machine import heading
+from common.peers import (
     DTYPES,
     Cholespy,
     available_peers,
@@ -37,8 +36,22 @@ from peers import (
     set_threads,
     system,
 )
+from common.timing import (
+    MS,
+    PAUSE,
+    US,
+    interleave,
+    load_line,
+    pair,
+    plot_sizes,
+    single,
+    table_head,
+    threads_text,
+    timed,
+    write_csv,
+)
+from on_cuda import factorize as cuda_factorize
 from pt3d_largesteps.solvers.cholesky import analyze, factorize
-from timing import MS, PAUSE, US, interleave, load_line, pair, plot_sizes, single, table_head, threads_text, timed, write_csv
 
 MILLION = "square1000"
 _SIZES = ("mesh", "vertices", "nnz(L)", "with zeros in blocks", "nnz(L) without positions", "METIS", "CHOLMOD")

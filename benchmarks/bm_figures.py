@@ -3,7 +3,7 @@
     make figures MESHES=FOLDER
     python benchmarks/bm_figures.py out/figures > benchmarks/results/figures.md
 
-Each experiment of examples/figures leaves its table there; this puts them into one file.
+Each experiment of experiments/figures leaves its table there; this puts them into one file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import csv
 import sys
 from pathlib import Path
 
-from machine import heading
+from common.machine import heading
 
 
 def main() -> int:

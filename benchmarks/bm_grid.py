@@ -28,11 +28,11 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from machine import heading
-from peers import set_threads
+from common.machine import heading
+from common.peers import set_threads
+from common.timing import MS, PAUSE, interleave, load_line, pair, single, table_head, write_csv
 from pt3d_largesteps import GridMatrix, grid_system_matrix
 from pt3d_largesteps.solvers import ConjugateGradientSolver, GridConjugateGradientSolver, solve, solve_grid, solver_for
-from timing import MS, PAUSE, interleave, load_line, pair, single, table_head, write_csv
 
 LAMBDA = 19.0
 TURN = 4  # calls: the first finds the threads of the one before still waiting for work, in the way of its own

@@ -14,23 +14,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from machine import heading
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-
 import torch
 from tqdm import tqdm
 
-from reconstruction.loading import into_unit_ball, load_target
-from reconstruction.measures import measure
-from reconstruction.optimization import reconstruct
-from reconstruction.settings import STARTS, Settings
-from reconstruction.shapes import SHAPES
+from common.machine import heading
+from pt3d_largesteps.reconstruction.loading import into_unit_ball, load_target
+from pt3d_largesteps.reconstruction.measures import measure
+from pt3d_largesteps.reconstruction.optimization import reconstruct
+from pt3d_largesteps.reconstruction.settings import STARTS, Settings
+from pt3d_largesteps.reconstruction.shapes import SHAPES
 
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 COLUMNS = {

@@ -18,7 +18,7 @@ from pytorch3d.renderer import FoVPerspectiveCameras, MeshRasterizer, Rasterizat
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
-from machine import heading
+from common.machine import heading
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 
 

@@ -23,11 +23,11 @@ from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 from torch import Tensor
 
-from cuda_timing import clock_of, cuda_device, interleave
-from machine import gpu_heading, heading
+from common.machine import gpu_heading, heading
+from common.report import Report
+from common.timing import MS, pair, single
+from on_cuda.timing import clock_of, cuda_device, interleave
 from pt3d_largesteps.renderers import NvdiffrastRenderer, PyTorch3DRenderer, Renderer, SphericalHarmonicsLight
-from report import Report
-from timing import MS, pair, single
 
 TURN = 10
 

@@ -22,9 +22,8 @@ from typing import Any
 import torch
 from scipy.sparse.linalg import splu
 
-import cuda_solve
-from machine import heading
-from peers import (
+from common.machine import heading
+from common.peers import (
     DTYPES,
     MAX_SPLU_VERTS,
     as_scipy,
@@ -36,8 +35,21 @@ from peers import (
     set_threads,
     system,
 )
+from common.timing import (
+    PAUSE,
+    US,
+    Bandwidth,
+    interleave,
+    load_line,
+    pair,
+    plot_sizes,
+    single,
+    table_head,
+    threads_text,
+    write_csv,
+)
+from on_cuda import solve as cuda_solve
 from pt3d_largesteps.solvers.cholesky import analyze, factorize
-from timing import PAUSE, US, Bandwidth, interleave, load_line, pair, plot_sizes, single, table_head, threads_text, write_csv
 
 BATCH, BATCH_MESH, BATCH_COLUMNS = 16, "sphere4", 3
 TURN = 10

@@ -15,7 +15,7 @@ import time
 import torch
 from pytorch3d.utils import ico_sphere
 
-from machine import heading
+from common.machine import heading
 from pt3d_largesteps import available_solvers, compute_matrix
 from pt3d_largesteps.solvers import solver_for
 

@@ -19,8 +19,8 @@ from pytorch3d.utils import ico_sphere, torus
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from cuda_timing import captured, cuda_device
-from peers import LAMBDA, as_scipy, system
+from common.peers import LAMBDA, as_scipy, system
+from on_cuda.timing import captured, cuda_device
 from pt3d_largesteps import LargeSteps, SystemMatrix
 from pt3d_largesteps.solvers import NotPositiveDefiniteError, analyze, factorize
 

@@ -106,7 +106,7 @@ renderers_stage() {
 teaser_stage() {
   local renderer=pytorch3d
   ! "$PYTHON" -c 'import nvdiffrast.torch' || renderer=nvdiffrast
-  "$PYTHON" examples/figures/teaser.py --scale paper --device cuda --renderer "$renderer" --out "$out/figures"
+  "$PYTHON" experiments/figures/teaser.py --scale paper --device cuda --renderer "$renderer" --out "$out/figures"
 }
 
 declare -A limits=(

@@ -1,7 +1,7 @@
 """From an icosahedron to a detailed shape: twelve vertices, then more after each remeshing, and a picture of each stage.
 
-    python examples/coarse_to_fine.py                           # a shape made in code
-    python examples/coarse_to_fine.py --target FILE.obj --out DIR
+    python experiments/coarse_to_fine.py                           # a shape made in code
+    python experiments/coarse_to_fine.py --target FILE.obj --out DIR
 
 The idea of Fig. 3 of Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): coarse meshes find the
 large forms in few and large steps, and each remeshing gives room for finer ones. In the output folder it leaves
@@ -22,13 +22,13 @@ from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 from tqdm import tqdm
 
-from command_line import device, positive_int, refuse, seed
+from pt3d_largesteps.commands.options import device, positive_int, refuse, seed
 from pt3d_largesteps.optimization import Optimization, OptimizationConfig, Stage, optimize
+from pt3d_largesteps.reconstruction.loading import TargetError, into_unit_ball, load_target
+from pt3d_largesteps.reconstruction.pictures import save_row
+from pt3d_largesteps.reconstruction.shapes import animal
+from pt3d_largesteps.reconstruction.views import fibonacci_cameras
 from pt3d_largesteps.renderers import ImageLoss, PyTorch3DRenderer, SphericalHarmonicsLight
-from reconstruction.loading import TargetError, into_unit_ball, load_target
-from reconstruction.pictures import save_row
-from reconstruction.shapes import animal
-from reconstruction.views import fibonacci_cameras
 
 STAGES = (
     Stage(0.0, lambda_=1.0),

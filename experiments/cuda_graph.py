@@ -1,6 +1,6 @@
 """A whole step of an optimisation in one CUDA graph: loss, backward pass, both solves and the optimiser, for one launch.
 
-    python examples/cuda_graph.py --level 5 --steps 500
+    python experiments/cuda_graph.py --level 5 --steps 500
 
 A sphere becomes a knobbly ball, given by its radius in every direction. The same steps are taken one operation after the other
 and as replays of a graph; printed are the milliseconds of a step either way, and how far the two results are apart. It needs
@@ -22,8 +22,8 @@ import torch
 from pytorch3d.io import save_obj
 from pytorch3d.utils import ico_sphere
 
-from command_line import positive_int, refuse
 from pt3d_largesteps import LargeSteps, UniformAdam
+from pt3d_largesteps.commands.options import positive_int, refuse
 
 NUM_WARM_UP_STEPS = 3
 

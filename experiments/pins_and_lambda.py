@@ -1,6 +1,6 @@
 """Pictures of what can be set on LargeSteps: pinned vertices, lambda per vertex, and a lambda that is learned.
 
-    python examples/pins_and_lambda.py --out docs/images
+    python experiments/pins_and_lambda.py --out docs/images
 
 In the output folder it leaves
 

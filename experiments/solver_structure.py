@@ -1,6 +1,6 @@
 """A picture of what makes the solves cheap: the order in which nested dissection takes the vertices, and the fill that is left.
 
-    python examples/solver_structure.py --out docs/images
+    python experiments/solver_structure.py --out docs/images
 
 In the output folder it leaves
 
@@ -21,7 +21,8 @@ from pytorch3d.renderer import FoVPerspectiveCameras, TexturesVertex, look_at_vi
 from pytorch3d.utils import ico_sphere
 from torch import Tensor
 
-from pt3d_largesteps import compute_matrix, reference
+from pt3d_largesteps import compute_matrix
+from pt3d_largesteps.native import reference
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.solvers import SymbolicFactor, analyze
 

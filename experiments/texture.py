@@ -1,7 +1,7 @@
 """A high-resolution texture of which each step sees a random hundredth of the texels, with and without large steps.
 
-    python examples/texture.py                          # texels of an image
-    python examples/texture.py --on-mesh                # pictures of a textured mesh
+    python experiments/texture.py                          # texels of an image
+    python experiments/texture.py --on-mesh                # pictures of a textured mesh
 
 The experiment on textures of Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): what a step
 learns of few texels reaches the others through the solve. The start is grey. In the output folder it leaves
@@ -24,12 +24,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch import Tensor
 
-import command_line
-from command_line import device, fraction, non_negative, positive, positive_int, refuse
 from fields import seam
 from fields.descent import Descent, Recipe, decibels_on_sight, descend, random_values
 from fields.report import best, best_of_each, curves, progress, ratios, rows, show, table, write_table
 from fields.targets import texture
+from pt3d_largesteps.commands import options as command_line
+from pt3d_largesteps.commands.options import device, fraction, non_negative, positive, positive_int, refuse
 
 PLAIN = (("Adam", 0.01), ("Adam", 0.02), ("UniformAdam", 0.05), ("UniformAdam", 0.1))
 LAMBDAS = (0.25, 1.0, 4.0, 16.0)

@@ -1,7 +1,7 @@
 """A density of 128^3 voxels from a random hundredth of them at each step, or from rays, with and without large steps.
 
-    python examples/volume.py                           # voxels
-    python examples/volume.py --lines                   # the mean density along rays parallel to the axes
+    python experiments/volume.py                           # voxels
+    python experiments/volume.py --lines                   # the mean density along rays parallel to the axes
 
 The solves are those of :class:`~pt3d_largesteps.LargeStepsGrid`: cosine transforms, without a factorisation. The start is
 grey. In the output folder it leaves
@@ -22,12 +22,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-import command_line
-from command_line import device, fraction, non_negative, positive, positive_int, refuse
 from fields.descent import Descent, Loss, Recipe, decibels_on_sight, descend, random_index, random_values
 from fields.report import best, best_of_each, curves, progress, ratios, rows, show, table, write_table
 from fields.targets import density
 from pt3d_largesteps import GridMatrix, from_differential
+from pt3d_largesteps.commands import options as command_line
+from pt3d_largesteps.commands.options import device, fraction, non_negative, positive, positive_int, refuse
 
 PLAIN = (("Adam", 0.05), ("UniformAdam", 0.1), ("UniformAdam", 0.2))
 

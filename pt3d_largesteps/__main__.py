@@ -2,7 +2,7 @@
 
 import sys
 
-from pt3d_largesteps._command import main
+from pt3d_largesteps.commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

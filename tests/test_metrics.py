@@ -6,7 +6,6 @@ import pytest
 import torch
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import empty, join
 
 from pt3d_largesteps.metrics import (
     flipped_faces,
@@ -16,6 +15,7 @@ from pt3d_largesteps.metrics import (
     self_intersecting_faces,
     surface_distance,
 )
+from support.shapes import empty, join
 
 
 def test_two_spheres(device):

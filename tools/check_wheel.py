@@ -2,29 +2,22 @@
 
     python tools/check_wheel.py
 
-The package itself asks for PyTorch3D at its import; what stands below it does not need it, so an empty package of the name,
-whose modules are those of the wheel, takes its place here. Run it from a folder without a checkout of the sources.
+Run it from a folder without a checkout of the sources.
 """
 
 import importlib.metadata
-import importlib.util
 import platform
 import sys
-import types
 
 import torch
 
+from pt3d_largesteps import compute_matrix, from_differential, to_differential
+from pt3d_largesteps.native import library
+
 
 def main() -> None:
-    package = types.ModuleType("pt3d_largesteps")
-    package.__path__ = list(importlib.util.find_spec("pt3d_largesteps").submodule_search_locations)
-    sys.modules["pt3d_largesteps"] = package
-    from pt3d_largesteps import _extension
-    from pt3d_largesteps.differential import from_differential, to_differential
-    from pt3d_largesteps.mesh_system import compute_matrix
-
-    if not _extension.is_compiled():
-        sys.exit(f"the compiled operators are not loaded: {_extension.WHY_NOT}")
+    if not library.is_compiled():
+        sys.exit(f"the compiled operators are not loaded: {library.WHY_NOT}")
     rows, columns = 100, 50  # a sheet of triangles
     corners = (columns * torch.arange(rows - 1)[:, None] + torch.arange(columns - 1)).reshape(-1, 1)
     faces = torch.cat([corners + torch.tensor([0, 1, columns]), corners + torch.tensor([1, columns + 1, columns])])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from pt3d_largesteps._extension import is_compiled
+from pt3d_largesteps.native.library import is_compiled
 
 
 def heading() -> str:

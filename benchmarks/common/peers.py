@@ -34,7 +34,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")
 LAMBDA = 19.0
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MAX_SPLU_VERTS = 50_000  # above it splu takes most of the time of a benchmark
-_FOLDER = Path(os.environ.get("PT3D_LARGESTEPS_MESHES", Path(__file__).resolve().parents[2] / "shared" / "meshes"))
+_FOLDER = Path(os.environ.get("PT3D_LARGESTEPS_MESHES", Path(__file__).resolve().parents[3] / "shared" / "meshes"))
 
 
 def mesh_names(quick: bool = False) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from timing import table_head, write_csv
+from common.timing import table_head, write_csv
 
 
 class Report:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from peers import set_threads
+from common.peers import set_threads
 
 US, MS = 1e-6, 1e-3  # seconds
 PAUSE = 0.04  # seconds, longer than threads of OpenBLAS wait

@@ -19,15 +19,15 @@ import torch
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from torch import Tensor
 
-from batches import make_batch, ragged_batch
-from cuda_batch_peers import BATCH_PEERS, Differentiable, Solve, is_installed
-from cuda_timing import Limits, captured, clock_of, cuda_device, interleave, measured_limits
-from machine import gpu_heading, heading
-from peers import LAMBDA
+from common.batches import make_batch, ragged_batch
+from common.machine import gpu_heading, heading
+from common.peers import LAMBDA
+from common.report import Report
+from common.timing import MS, pair, single
+from on_cuda.batch_peers import BATCH_PEERS, Differentiable, Solve, is_installed
+from on_cuda.timing import Limits, captured, clock_of, cuda_device, interleave, measured_limits
 from pt3d_largesteps import LargeSteps, PackedParameter, UniformAdam, compute_matrix
 from pt3d_largesteps.solvers import solver_for
-from report import Report
-from timing import MS, pair, single
 
 LR = 1e-3
 TURN = 10

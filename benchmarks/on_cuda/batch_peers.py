@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cudss import CuDSS, lower_triangle
+from on_cuda.cudss import CuDSS, lower_triangle
 from pt3d_largesteps import SystemMatrix
 
 Solve = Callable[[Tensor], Tensor]

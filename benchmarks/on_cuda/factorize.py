@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-from cuda_peers import DIRECT_PEERS, available_peers, backward_error, missing_peers
-from cuda_timing import Limits, clock_of, cuda_device, interleave, measured_limits
-from machine import gpu_heading, heading
-from peers import right_hand_side, system
+from common.machine import gpu_heading, heading
+from common.peers import right_hand_side, system
+from common.report import Report
+from common.timing import MS, US, pair, single
+from on_cuda.peers import DIRECT_PEERS, available_peers, backward_error, missing_peers
+from on_cuda.timing import Limits, clock_of, cuda_device, interleave, measured_limits
 from pt3d_largesteps.solvers import analyze, factorize
-from report import Report
-from timing import MS, US, pair, single
 
 MILLION = "square1000"
 _OURS = ("total", "analyze", "analyze_without_positions", "factorize", "refactorize")

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from cudss import CuDSS, column_major, lower_triangle
-from jacobi_cg import conjugate_gradients, iterations_needed, sparse_csr
+from common.jacobi_cg import conjugate_gradients, iterations_needed, sparse_csr
+from on_cuda.cudss import CuDSS, column_major, lower_triangle
 from pt3d_largesteps import SystemMatrix
 
 MAX_DENSE_VERTS = 4000

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuda_peers import CudaPeer, available_peers, backward_error, missing_peers
-from cuda_timing import Limits, captured, clock_of, cuda_device, interleave, measured_limits
-from machine import gpu_heading, heading
-from peers import right_hand_side, system
+from common.machine import gpu_heading, heading
+from common.peers import right_hand_side, system
+from common.report import Report
+from common.timing import US, pair, single
+from on_cuda.peers import CudaPeer, available_peers, backward_error, missing_peers
+from on_cuda.timing import Limits, captured, clock_of, cuda_device, interleave, measured_limits
 from pt3d_largesteps.solvers import CholeskyFactor, analyze, factorize
-from report import Report
-from timing import US, pair, single
 
 TURN = 10
 GRAPH = " in a graph"

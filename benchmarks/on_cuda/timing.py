@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from timing import US, Times
+from common.timing import US, Times
 
 _BIG = 2**30  # bytes; far above the cache of any device
 _CHAIN = 1000  # kernels in a graph, one after the other

@@ -9,9 +9,9 @@
 #include <tuple>
 #include <vector>
 
-#include "../core/analysis.h"
-#include "../core/index_buffer.h"
-#include "../core/level_index.h"
+#include "../structure/analysis.h"
+#include "../structure/index_buffer.h"
+#include "../structure/level_index.h"
 #include "../cpu/factorize.h"
 #include "../cpu/solve.h"
 #include "checks.h"

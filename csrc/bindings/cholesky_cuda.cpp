@@ -7,8 +7,8 @@
 #include <tuple>
 #include <vector>
 
-#include "../core/index_buffer.h"
-#include "../core/level_index.h"
+#include "../structure/index_buffer.h"
+#include "../structure/level_index.h"
 #include "../cuda/factorize.h"
 #include "../cuda/solve.h"
 #include "checks.h"

@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #endif
 
-#include "../core/layout.h"
-#include "../core/parallel.h"
+#include "../structure/layout.h"
+#include "../threads/parallel.h"
 #include "front.h"
 
 namespace largesteps {

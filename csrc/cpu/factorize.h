@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../core/index_buffer.h"
+#include "../structure/index_buffer.h"
 
 namespace largesteps {
 

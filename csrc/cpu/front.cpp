@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
-#include "../core/layout.h"
-#include "../core/parallel.h"
+#include "../structure/layout.h"
+#include "../threads/parallel.h"
 
 namespace largesteps {
 namespace {

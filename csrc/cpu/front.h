@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../core/index_buffer.h"
+#include "../structure/index_buffer.h"
 #include "factorize.h"
 #include "kernels.h"
 

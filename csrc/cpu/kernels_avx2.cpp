@@ -1,7 +1,7 @@
 // The kernels for x86-64 processors with AVX2 and fused multiply-add.
 #include "kernels.h"
 #include "kernels_by_set.h"
-#include "../core/layout.h"
+#include "../structure/layout.h"
 
 #if LARGESTEPS_X86
 

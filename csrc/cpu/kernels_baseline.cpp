@@ -1,7 +1,7 @@
 // The kernels for every processor: what the compiler takes for granted, SSE2 on x86-64 and NEON on AArch64.
 #include "kernels.h"
 #include "kernels_by_set.h"
-#include "../core/layout.h"
+#include "../structure/layout.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed between inlined functions only

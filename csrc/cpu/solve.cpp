@@ -7,8 +7,8 @@
 #include <new>
 #include <vector>
 
-#include "../core/parallel.h"
-#include "../core/team.h"
+#include "../threads/parallel.h"
+#include "../threads/team.h"
 #include "sweep.h"
 
 namespace largesteps {

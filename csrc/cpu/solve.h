@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "../core/index_buffer.h"
+#include "../structure/index_buffer.h"
 
 namespace largesteps {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "../core/layout.h"
+#include "../structure/layout.h"
 
 namespace largesteps {
 // Three columns of three, by far the most frequent case, are moved four numbers at a time: the last belongs to the next row

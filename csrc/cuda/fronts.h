@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "../core/level_schedule.h"
+#include "../structure/level_schedule.h"
 #include "device.h"
 
 namespace largesteps::device {

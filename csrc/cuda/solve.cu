@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "../core/level_index.h"
+#include "../structure/level_index.h"
 #include "device.h"
 
 namespace largesteps::device {

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "parallel.h"
+#include "../threads/parallel.h"
 #include "part_splitter.h"
 #include "placed_vertices.h"
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "parallel.h"
+#include "../threads/parallel.h"
 
 namespace largesteps {
 

@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "graph.h"
-#include "ordering.h"
+#include "../dissection/graph.h"
+#include "../dissection/ordering.h"
 
 namespace largesteps {
 

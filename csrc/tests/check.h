@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "../core/analysis.h"
+#include "../structure/analysis.h"
 #include "sample_graphs.h"
 
 namespace largesteps {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "../core/index_buffer.h"
-#include "../core/layout.h"
+#include "../structure/index_buffer.h"
+#include "../structure/layout.h"
 #include "check.h"
 
 namespace largesteps {

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "graph.h"
+#include "../dissection/graph.h"
 
 namespace largesteps {
 

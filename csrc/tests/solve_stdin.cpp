@@ -10,8 +10,8 @@
 #include <exception>
 #include <vector>
 
-#include "../core/analysis.h"
-#include "../core/index_buffer.h"
+#include "../structure/analysis.h"
+#include "../structure/index_buffer.h"
 #include "../cpu/factorize.h"
 #include "../cpu/solve.h"
 

@@ -1,10 +1,10 @@
 // Tests of where numbers lie in the factor, and of the patterns that are refused; returns non-zero on failure.
 //
-// g++ -std=c++17 -pthread -I csrc/core csrc/core/*.cpp csrc/tests/test_analysis.cpp
+// g++ -std=c++17 -pthread csrc/{threads,dissection,structure}/*.cpp csrc/tests/test_analysis.cpp
 #include <stdexcept>
 
-#include "../core/analysis.h"
-#include "../core/layout.h"
+#include "../structure/analysis.h"
+#include "../structure/layout.h"
 #include "check.h"
 
 namespace {

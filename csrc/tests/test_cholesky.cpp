@@ -1,6 +1,6 @@
 // Tests of the structure of the factor, of the factorisation and of the solves; returns non-zero on failure.
 //
-// g++ -std=c++17 -pthread -I csrc/core csrc/core/*.cpp csrc/cpu/*.cpp csrc/tests/test_cholesky.cpp
+// g++ -std=c++17 -pthread csrc/{threads,dissection,structure}/*.cpp csrc/cpu/*.cpp csrc/tests/test_cholesky.cpp
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "../core/index_buffer.h"
+#include "../structure/index_buffer.h"
 #include "../cpu/factorize.h"
 #include "../cpu/kernels.h"
 #include "../cpu/solve.h"

@@ -1,7 +1,7 @@
 // Tests of the kernels for GPUs, run by an emulation of CUDA: the solutions against those of the CPU's code, breakdowns, what is
 // written where. Returns non-zero on failure.
 //
-// g++ -std=c++17 -pthread -I csrc/core -I csrc/tests csrc/core/*.cpp csrc/cpu/*.cpp -x c++ csrc/cuda/*.cu csrc/tests/test_cuda.cpp
+// g++ -std=c++17 -pthread -I csrc/tests csrc/{threads,dissection,structure}/*.cpp csrc/cpu/*.cpp -x c++ csrc/cuda/*.cu csrc/tests/test_cuda.cpp
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "../core/level_index.h"
+#include "../structure/level_index.h"
 #include "../cpu/factorize.h"
 #include "../cpu/solve.h"
 #include "../cuda/factorize.h"

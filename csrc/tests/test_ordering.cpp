@@ -1,6 +1,6 @@
 // Tests of nested_dissection(): that its trees are valid, low and the same for any number of threads.
 //
-// g++ -std=c++17 -I csrc/core csrc/tests/test_ordering.cpp csrc/core/{ordering,part_splitter,bisection_geometric,
+// g++ -std=c++17 csrc/tests/test_ordering.cpp csrc/dissection/{ordering,part_splitter,bisection_geometric,
 //     bisection_multilevel,graph_coarsening,separator_refinement,placed_vertices,cutting_planes,parallel,team}.cpp
 //     -pthread
 #include <algorithm>
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "ordering.h"
+#include "../dissection/ordering.h"
 #include "sample_graphs.h"
 
 namespace {

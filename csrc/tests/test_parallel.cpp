@@ -1,6 +1,6 @@
 // Tests of parallel_for() and of solves on many threads at once; returns non-zero on failure.
 //
-// g++ -std=c++17 -pthread -I csrc/core csrc/core/*.cpp csrc/cpu/*.cpp csrc/tests/test_parallel.cpp
+// g++ -std=c++17 -pthread csrc/{threads,dissection,structure}/*.cpp csrc/cpu/*.cpp csrc/tests/test_parallel.cpp
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "../core/parallel.h"
+#include "../threads/parallel.h"
 #include "../cpu/factorize.h"
 #include "../cpu/solve.h"
 #include "check.h"

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fields.descent import Loss
 from fields.targets import texture
+from pt3d_largesteps.reconstruction.views import DISTANCE, FIELD_OF_VIEW
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
-from pt3d_largesteps.uv_texture import texel_graph
-from reconstruction.views import DISTANCE, FIELD_OF_VIEW
+from pt3d_largesteps.uv.texels import texel_graph
 
 ROWS, COLUMNS = 48, 96  # of squares
 ISLAND = 12  # squares along a side of an island of the atlas

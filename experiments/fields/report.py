@@ -1,4 +1,4 @@
-"""Tables and curves of the examples of textures and volumes."""
+"""Tables and curves of the experiments with textures and volumes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Fig. 7: large steps against tuned Laplacian and bi-Laplacian regularisers, at equal time and at equal steps.
 
-    python examples/figures/comparison.py
-    python examples/figures/comparison.py --target FILE.obj
+    python experiments/figures/comparison.py
+    python experiments/figures/comparison.py --target FILE.obj
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). Each regulariser gets the weight of the
 smallest chamfer distance, at equal steps, of all those that are tried, shape by shape; large steps are not tuned.
@@ -12,12 +12,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from experiments.descent import Descent, Recipe
-from experiments.measures import measures
-from experiments.panels import loss_curves, shapes_figure
-from experiments.scene import scene
-from experiments.setup import DescentTask, Scale, Setup, main
-from experiments.targets import label, portrait_camera
+from paper.descent import Descent, Recipe
+from paper.measures import measures
+from paper.panels import loss_curves, shapes_figure
+from paper.scene import scene
+from paper.setup import DescentTask, Scale, Setup, main
+from paper.targets import label, portrait_camera
 from pt3d_largesteps.metrics import surface_distance
 
 TARGET = "bunny"

@@ -1,6 +1,6 @@
 """Fig. 9: lambda from 0 to 999: too small and the mesh tangles, too large and detail comes late or not at all.
 
-    python examples/figures/influence_of_lambda.py
+    python experiments/figures/influence_of_lambda.py
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). As there, the step size is the same for all in
 the form with alpha, lambda = alpha / (1 - alpha); but for lambda 999 in the small configuration, which one such step would
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import sys
 
-from experiments.descent import Recipe
-from experiments.measures import measures
-from experiments.panels import loss_curves, shapes_figure
-from experiments.scene import scene
-from experiments.setup import Scale, Setup, main
+from paper.descent import Recipe
+from paper.measures import measures
+from paper.panels import loss_curves, shapes_figure
+from paper.scene import scene
+from paper.setup import Scale, Setup, main
 from pt3d_largesteps import lambda_from_alpha
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 0.95, 0.98, 0.99, 0.999)

@@ -1,6 +1,6 @@
 """Fig. 3: from an icosahedron to a detailed shape, with a remeshing wherever the detail asks for more triangles.
 
-    python examples/figures/multiscale.py
+    python experiments/figures/multiscale.py
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): lambda stays 19; each remeshing halves the mean
 edge, and the coarse meshes find the large forms in few steps.
@@ -12,12 +12,12 @@ import sys
 
 from pytorch3d.utils import ico_sphere
 
-from experiments.descent import Recipe
-from experiments.measures import measures
-from experiments.panels import loss_curves, shapes_figure
-from experiments.scene import scene
-from experiments.setup import Scale, Setup, main
-from reconstruction.optimization import START_RADIUS
+from paper.descent import Recipe
+from paper.measures import measures
+from paper.panels import loss_curves, shapes_figure
+from paper.scene import scene
+from paper.setup import Scale, Setup, main
+from pt3d_largesteps.reconstruction.optimization import START_RADIUS
 
 TARGET = "armadillo"
 SCALES = {

@@ -1,6 +1,6 @@
 """Six optimisers, on the vertices x and on u: which of them keep the smoothness that the parameterisation gives.
 
-    python examples/figures/optimizers.py
+    python experiments/figures/optimizers.py
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021), Sec. 3.5: an optimiser that scales each
 component of the gradient by itself, such as Adam, breaks the smoothness; a uniform scale keeps it. Each optimiser gets the best
@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 import sys
 
-from experiments.descent import OPTIMIZERS, Descent, Recipe
-from experiments.measures import measures
-from experiments.panels import loss_curves, shapes_figure
-from experiments.scene import scene
-from experiments.setup import Scale, Setup, main
+from paper.descent import OPTIMIZERS, Descent, Recipe
+from paper.measures import measures
+from paper.panels import loss_curves, shapes_figure
+from paper.scene import scene
+from paper.setup import Scale, Setup, main
 
 TARGET = "suzanne"
 SCALES = {

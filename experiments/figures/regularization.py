@@ -1,6 +1,6 @@
 """Fig. 6: a sphere grows to a larger one, given one silhouette of it: large steps against a regulariser of three weights.
 
-    python examples/figures/regularization.py
+    python experiments/figures/regularization.py
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): the gradient of a silhouette is nonzero at the
 outline alone. A weak regulariser lets the outline run away from the rest, a strong one holds it back; in large steps the
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import sys
 
-from experiments.descent import Recipe
-from experiments.measures import measures
-from experiments.panels import loss_curves, shapes_figure
-from experiments.scene import scene
-from experiments.setup import Scale, Setup, main
-from reconstruction.views import turntable_cameras
+from paper.descent import Recipe
+from paper.measures import measures
+from paper.panels import loss_curves, shapes_figure
+from paper.scene import scene
+from paper.setup import Scale, Setup, main
+from pt3d_largesteps.reconstruction.views import turntable_cameras
 
 TARGET = "sphere"
 SCENE = {"silhouettes": True, "loss": "l2"}

@@ -1,6 +1,6 @@
 """Fig. 5: no remeshing, remeshing at the start, and remeshing in the middle, regularised and in large steps.
 
-    python examples/figures/remeshing.py
+    python experiments/figures/remeshing.py
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): triangles made even in the middle, on the shape
 as it then is, serve the result best; those made at the start are spent before it is known where they are needed.
@@ -11,11 +11,11 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from experiments.descent import Recipe
-from experiments.measures import measures
-from experiments.panels import loss_curves, shapes_figure
-from experiments.scene import scene
-from experiments.setup import Scale, Setup, main
+from paper.descent import Recipe
+from paper.measures import measures
+from paper.panels import loss_curves, shapes_figure
+from paper.scene import scene
+from paper.setup import Scale, Setup, main
 
 TARGET = "suzanne"
 SCALES = {

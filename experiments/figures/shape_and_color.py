@@ -1,6 +1,6 @@
 """Shape and colour together: the vertices and their colours from the same pictures.
 
-    python examples/figures/shape_and_color.py
+    python experiments/figures/shape_and_color.py
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021), Sec. 4: the method needs no more than gradients
 of vertex positions, and leaves other parameters to other optimisers. Colours are a function on the same mesh, so that they can
@@ -18,15 +18,15 @@ import torch
 from pytorch3d.renderer import TexturesVertex
 from pytorch3d.structures import Meshes
 
-from experiments.descent import Descent, Recipe, clock_of
-from experiments.measures import measures
-from experiments.panels import loss_curves, shapes_figure
-from experiments.scene import Scene, SceneSpec, scene
-from experiments.setup import Scale, Setup, main
+from paper.descent import Descent, Recipe, clock_of
+from paper.measures import measures
+from paper.panels import loss_curves, shapes_figure
+from paper.scene import Scene, SceneSpec, scene
+from paper.setup import Scale, Setup, main
 from pt3d_largesteps import LargeSteps, UniformAdam, compute_matrix, from_differential, to_differential
 from pt3d_largesteps.metrics import peak_signal_to_noise_ratio
-from reconstruction.measures import HELD_OUT_TURN, HELD_OUT_VIEWS
-from reconstruction.views import fibonacci_cameras
+from pt3d_largesteps.reconstruction.measures import HELD_OUT_TURN, HELD_OUT_VIEWS
+from pt3d_largesteps.reconstruction.views import fibonacci_cameras
 
 TARGET = "bunny"
 SCALES = {

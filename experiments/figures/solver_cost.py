@@ -1,7 +1,7 @@
 """What the solves of an iteration cost: Cholesky factorisations against conjugate gradients.
 
-    python examples/figures/solver_cost.py
-    python examples/figures/solver_cost.py --scale paper --device cuda
+    python experiments/figures/solver_cost.py
+    python experiments/figures/solver_cost.py --scale paper --device cuda
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021), Sec. 3.4: the matrix is the same throughout
 an optimisation, so that one factorisation pays for itself after a few iterations. A sphere becomes a knobbly ball, by the
@@ -21,11 +21,11 @@ import torch
 from matplotlib.figure import Figure
 from pytorch3d.utils import ico_sphere
 
-from experiments.output import write
-from experiments.setup import device, positive_int
+from paper.output import write
+from paper.setup import device, positive_int
 from pt3d_largesteps import LargeSteps, UniformAdam, available_solvers, compute_matrix
+from pt3d_largesteps.reconstruction.methods import TimedSolver, now
 from pt3d_largesteps.solvers import solver_for
-from reconstruction.methods import TimedSolver, now
 
 LEVELS = {"small": (3, 4, 5, 6), "paper": (3, 4, 5, 6, 7, 8)}
 LAMBDAS = (1.0, 9.0, 49.0, 99.0, 999.0)

@@ -1,7 +1,7 @@
 """Fig. 1: a sphere becomes a head, by plain Adam, with a regulariser, and in large steps, with and without remeshing.
 
-    python examples/figures/teaser.py
-    python examples/figures/teaser.py --scale paper --renderer nvdiffrast --device cuda
+    python experiments/figures/teaser.py
+    python experiments/figures/teaser.py --scale paper --renderer nvdiffrast --device cuda
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): with gradients as they are the mesh tangles,
 regularised it loses detail, in large steps it becomes the target; remeshed on the way, in all its detail.
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import sys
 
-from experiments.descent import Recipe
-from experiments.measures import measures
-from experiments.panels import loss_curves, shapes_figure
-from experiments.scene import scene
-from experiments.setup import Scale, Setup, main
+from paper.descent import Recipe
+from paper.measures import measures
+from paper.panels import loss_curves, shapes_figure
+from paper.scene import scene
+from paper.setup import Scale, Setup, main
 
 TARGET = "nefertiti"
 SCALES = {

@@ -1,6 +1,6 @@
 """Fig. 8: the more views, the better: from 1 to 49, regularised and in large steps.
 
-    python examples/figures/views.py
+    python experiments/figures/views.py
 
 Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). Each run has the steps that the
 paper's scripts give it (or as many times fewer), which took about the same time there.
@@ -11,12 +11,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from experiments.descent import Recipe
-from experiments.measures import measures
-from experiments.panels import shapes_figure
-from experiments.scene import scene
-from experiments.setup import DescentTask, Scale, Setup, main
-from experiments.targets import label
+from paper.descent import Recipe
+from paper.measures import measures
+from paper.panels import shapes_figure
+from paper.scene import scene
+from paper.setup import DescentTask, Scale, Setup, main
+from paper.targets import label
 
 # Views: steps of large steps, and of the regularised run
 STEPS = {1: (5240, 6620), 2: (4470, 5580), 4: (3350, 3900), 9: (2030, 2220), 16: (1370, 1440), 25: (930, 960), 49: (510, 510)}

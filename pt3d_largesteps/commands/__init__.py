@@ -1,4 +1,4 @@
-"""The command line: it finds the examples and benchmarks and hands over to them, and tells what is installed.
+"""The command line, ``python -m pt3d_largesteps``: reconstructs, fits folders, runs benchmarks, tells what is installed.
 
 Nothing here imports torch before a command needs it.
 """
@@ -10,9 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from pt3d_largesteps import _pytorch3d
-from pt3d_largesteps._command import scripts
-from pt3d_largesteps._command.info import print_info
 from pt3d_largesteps._version import __version__
+from pt3d_largesteps.commands import benchmarks, fit_many, info, reconstruct
 
 PROGRAM = "python -m pt3d_largesteps"
 
@@ -22,7 +21,7 @@ _HELP = {
     "benchmark": "one of the benchmarks; without a name, which there are",
     "info": "versions, what is compiled, GPUs and what is missing, for bug reports",
 }
-_EXAMPLES = {"reconstruct": "reconstruct", "fit-many": "fit_many"}
+_MAIN = {"reconstruct": reconstruct.main, "fit-many": fit_many.main, "benchmark": benchmarks.main, "info": info.main}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,29 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     program, given = f"{PROGRAM} {options.command}", options.arguments
     try:
-        if options.command == "info":
-            return print_info(program, given)
-        if options.command == "benchmark":
-            return scripts.run_benchmark(program, given)
-        return scripts.run_example(_EXAMPLES[options.command], program, given)
-    except scripts.ScriptError as error:
-        return _refuse(program, str(error), error.status)
+        return _MAIN[options.command](given, program)
     except ImportError as error:
-        return _refuse(program, _what_is_missing(error), 1)
+        print(f"{program}: {_what_is_missing(error)}", file=sys.stderr)
+        return 1
 
 
 def _what_is_missing(error: ImportError) -> str:
-    """PyTorch3D first, which an example may have been the first to import."""
+    """PyTorch3D first, the likely reason."""
     try:
         _pytorch3d.check()
     except ImportError as reason:
         return str(reason)
-    return f"{error}; what the examples use comes with pip install 'pt3d_largesteps[examples]'"
-
-
-def _refuse(program: str, message: str, status: int) -> int:
-    print(f"{program}: {message}", file=sys.stderr)
-    return status
+    return f"{error}; what the commands use comes with pip install 'pt3d_largesteps[examples]'"
 
 
 def _parser() -> argparse.ArgumentParser:

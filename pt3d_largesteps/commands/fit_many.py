@@ -1,8 +1,8 @@
 """Fits many targets: every mesh of a folder is reconstructed from pictures of it, several at a time.
 
-    python examples/fit_many.py --targets FOLDER --out FOLDER
-    python examples/fit_many.py --targets FOLDER --out FOLDER --batch 4 --memory 8
-    torchrun --nproc_per_node=2 examples/fit_many.py --targets FOLDER --out FOLDER
+    python -m pt3d_largesteps fit-many --targets FOLDER --out FOLDER
+    python -m pt3d_largesteps fit-many --targets FOLDER --out FOLDER --batch 4 --memory 8
+    torchrun --nproc_per_node=2 -m pt3d_largesteps fit-many --targets FOLDER --out FOLDER
 
 Each target of the folder (OBJ, PLY or whatever trimesh reads) is put into the unit ball and rendered; the hull of its
 silhouettes becomes it, by large steps, as in reconstruct.py. Targets are taken together in ragged batches, of at most --batch
@@ -20,21 +20,20 @@ exit status is then 1, after all others are done.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from command_line import add_settings, non_negative, positive_int, refuse
+from pt3d_largesteps.commands.options import add_settings, non_negative, positive_int, refuse
 
 _OUTPUT = """Of each target the output folder gets NAME.obj, the reconstructed mesh, NAME.png, target and result, and NAME.json,
 its measures. Started again, it goes on with what is missing. A file that cannot be used is reported and skipped; the exit
 status is then 1."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str], program: str = "fit-many") -> int:
     """Fits the folder; returns the exit status: 0, 1 if a target failed, 2 for what it was given, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
-    from fitting.folder import fit_folder  # torch and PyTorch3D, which --help does without
-    from fitting.workers import Workers
+    options = _parser(program).parse_args(arguments)
+    from pt3d_largesteps.fitting.folder import fit_folder  # torch and PyTorch3D, which --help does without
+    from pt3d_largesteps.fitting.workers import Workers
 
     try:
         with Workers(options.device) as workers:  # an error leaves it, so that no worker waits for one that is gone
@@ -47,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         return refuse("interrupted; what was complete by then is in the output folder, start again to go on", status=130)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=_OUTPUT)
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(program, description=__doc__.split("\n\n")[0], epilog=_OUTPUT)
     parser.add_argument("--targets", type=_folder, required=True, help="folder of mesh files")
     parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--batch", type=positive_int, default=8, help="targets at a time, at most (default: %(default)s)")
@@ -62,7 +61,3 @@ def _folder(text: str) -> Path:
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"expected a folder, got {text}")
     return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -26,15 +26,15 @@ _OPTIONAL = (
     ("skimage", ("scikit-image",), "visual hulls", "pip install scikit-image"),
     ("matplotlib", ("matplotlib",), "plots", "pip install matplotlib"),
     ("nvdiffrast", ("nvdiffrast", "diffrp-nvdiffrast"), "NvdiffrastRenderer, on CUDA", "pip install diffrp-nvdiffrast"),
-    ("imageio", ("imageio",), "the examples", "pip install imageio"),
-    ("tqdm", ("tqdm",), "the examples", "pip install tqdm"),
-    ("trimesh", ("trimesh",), "the examples: files other than OBJ and PLY", "pip install trimesh"),
+    ("imageio", ("imageio",), "the commands", "pip install imageio"),
+    ("tqdm", ("tqdm",), "the commands", "pip install tqdm"),
+    ("trimesh", ("trimesh",), "the commands: files other than OBJ and PLY", "pip install trimesh"),
 )
 _NEEDS_CUDA = ("nvdiffrast",)
 _VARIABLES = ("PT3D_LARGESTEPS", "OMP_", "MKL_NUM", "CUDA_VISIBLE")  # how those of the environment begin that matter
 
 
-def print_info(program: str, arguments: list[str]) -> int:
+def main(arguments: list[str], program: str) -> int:
     """Prints it; the exit status is 1 where the package cannot be used."""
     argparse.ArgumentParser(program, description=__doc__.split("\n")[0]).parse_args(arguments)
     advice: list[str] = []
@@ -103,7 +103,7 @@ def _required(name: str, advice: list[str]) -> bool:
 
 def _compiled(advice: list[str]) -> None:
     """The solvers of this package that are compiled."""
-    extension = importlib.import_module("pt3d_largesteps._extension")
+    extension = importlib.import_module("pt3d_largesteps.native.library")
     for name, label, why_not, how in (
         ("_C", "solver, CPU", extension.WHY_NOT, extension.HOW_TO_BUILD),
         ("_cuda", "solver, CUDA", extension.WHY_NO_CUDA, extension.HOW_TO_BUILD_CUDA),

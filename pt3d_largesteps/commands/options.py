@@ -1,4 +1,4 @@
-"""Options that the examples share, and their types; what is refused is named."""
+"""Options that commands share, and their types; what is refused is named."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 
-from reconstruction.settings import STARTS, Settings
+from pt3d_largesteps.reconstruction.settings import STARTS, Settings
 
 
 def add_settings(parser: argparse.ArgumentParser, default_lr: str) -> None:

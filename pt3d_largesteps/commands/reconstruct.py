@@ -1,9 +1,9 @@
 """Reconstructs a mesh from pictures of it: a start is moved until its pictures are those of the target.
 
-    python examples/reconstruct.py                                   # a shape made in code
-    python examples/reconstruct.py --shape links                     # another: of two parts
-    python examples/reconstruct.py --target FILE.obj --out DIR       # a shape of your own, OBJ or PLY
-    python examples/reconstruct.py --method laplacian --reg 0.1      # the methods to compare with
+    python -m pt3d_largesteps reconstruct                                   # a shape made in code
+    python -m pt3d_largesteps reconstruct --shape links                     # another: of two parts
+    python -m pt3d_largesteps reconstruct --target FILE.obj --out DIR       # a shape of your own, OBJ or PLY
+    python -m pt3d_largesteps reconstruct --method laplacian --reg 0.1      # the methods to compare with
 
 The target is put into the unit ball and rendered from views all around it, in a soft coloured light; the images are all
 that the optimisation sees. It starts from the visual hull, what the silhouettes leave of space, which has the handles and parts
@@ -24,24 +24,23 @@ killed goes on where it was when it is started again.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import fields
 from pathlib import Path
 
-from command_line import add_settings, non_negative, refuse
-from reconstruction.settings import DEFAULT_LR, METHODS, SHAPES, Settings
+from pt3d_largesteps.commands.options import add_settings, non_negative, refuse
+from pt3d_largesteps.reconstruction.settings import DEFAULT_LR, METHODS, SHAPES, Settings
 
 _OUTPUT = """In the output folder it leaves result.obj, the reconstructed mesh, comparison.png, turntable.gif, loss.png, and
 metrics.json, the numbers that are printed at the end. Ctrl-C ends the optimisation early; what it has is measured and written
 all the same."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str], program: str = "reconstruct") -> int:
     """Runs the demo; returns the exit status: 0, 2 for what it was given, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    options = _parser(program).parse_args(arguments)
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
+    from pt3d_largesteps.reconstruction.demo import run_demo
     from pt3d_largesteps.report import ThreeError  # torch and PyTorch3D, which --help does without
-    from reconstruction.demo import run_demo
 
     try:
         return run_demo(options, settings)
@@ -53,9 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         return refuse("interrupted; what was complete by then is in the output folder", status=130)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     defaults = Settings()
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], epilog=_OUTPUT)
+    parser = argparse.ArgumentParser(program, description=__doc__.split("\n\n")[0], epilog=_OUTPUT)
     parser.add_argument("--target", type=Path, help="OBJ or PLY file; a shape made in code unless given")
     parser.add_argument("--shape", choices=SHAPES, default="animal", help="made in code (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/reconstruct"), help="output folder (default: %(default)s)")
@@ -68,7 +67,3 @@ def _parser() -> argparse.ArgumentParser:
         "--reg", type=non_negative, default=defaults.reg, help="weight of --method laplacian (default: %(default)s)"
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from pt3d_largesteps._checks import describe
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.matrices.system import SystemMatrix
 
 _kept = WeakTensorKeyDictionary()  # tensor: (version, SystemMatrix), and the SystemMatrix keeps its solvers
 

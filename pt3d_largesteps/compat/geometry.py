@@ -13,10 +13,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from pt3d_largesteps.compat._matrices import keep
-from pt3d_largesteps.graph import Assembly, FaceGraph
-from pt3d_largesteps.laplacian import combinatorial_laplacian, laplacian_from_edges, packed_verts_faces
-from pt3d_largesteps.strength import Strength
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.matrices.edges import Assembly, FaceGraph
+from pt3d_largesteps.matrices.lambda_alpha import Strength
+from pt3d_largesteps.matrices.laplacian import combinatorial_laplacian, laplacian_from_edges, packed_verts_faces
+from pt3d_largesteps.matrices.system import SystemMatrix
 
 
 def laplacian_cot(verts: Tensor, faces: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pt3d_largesteps.optim import UniformAdam
+from pt3d_largesteps.optim.uniform_adam import UniformAdam
 
 _MOMENTS = {"g1": "exp_avg", "g2": "exp_avg_sq"}  # in the states of the original
 _EPS = 1e-8  # fixed in the original, and so not in its states

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pt3d_largesteps._checks import describe
 from pt3d_largesteps.compat._matrices import system_of
+from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.solvers import solve
-from pt3d_largesteps.system import SystemMatrix
 
 SOLVERS = {"Cholesky": "auto", "CG": "conjugate_gradient"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from reconstruction.optimization import PLAIN_VERTS
-from reconstruction.settings import Settings
+from pt3d_largesteps.reconstruction.optimization import PLAIN_VERTS
+from pt3d_largesteps.reconstruction.settings import Settings
 
 # Measured on a CPU and rounded up: what a step holds for each pixel that it renders, and for each vertex.
 _BYTES_PER_PIXEL = 250

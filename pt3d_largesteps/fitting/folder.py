@@ -12,12 +12,12 @@ from typing import Any
 from pytorch3d.structures import Meshes
 from tqdm import tqdm
 
-from fitting.batches import fits, make_batches, memory_limit
-from fitting.results import Results, table
-from fitting.workers import Workers
-from reconstruction.loading import TargetError, load_target
-from reconstruction.optimization import reconstruct_together
-from reconstruction.settings import Settings
+from pt3d_largesteps.fitting.batches import fits, make_batches, memory_limit
+from pt3d_largesteps.fitting.results import Results, table
+from pt3d_largesteps.fitting.workers import Workers
+from pt3d_largesteps.reconstruction.loading import TargetError, load_target
+from pt3d_largesteps.reconstruction.optimization import reconstruct_together
+from pt3d_largesteps.reconstruction.settings import Settings
 
 SUFFIXES = (".obj", ".ply", ".off", ".stl", ".glb", ".gltf", ".3mf")
 

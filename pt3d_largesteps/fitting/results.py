@@ -15,11 +15,11 @@ import torch
 from pytorch3d.io import save_obj
 from pytorch3d.structures import Meshes
 
+from pt3d_largesteps.reconstruction.measures import measure
+from pt3d_largesteps.reconstruction.optimization import Run
+from pt3d_largesteps.reconstruction.settings import Settings
+from pt3d_largesteps.reconstruction.views import turntable_cameras
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
-from reconstruction.measures import measure
-from reconstruction.optimization import Run
-from reconstruction.settings import Settings
-from reconstruction.views import turntable_cameras
 
 _COLUMNS = {
     "vertices": "vertices",

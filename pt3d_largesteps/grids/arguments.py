@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_number, describe
-from pt3d_largesteps.grid_differences import BOUNDARIES
-from pt3d_largesteps.strength import check_strength
+from pt3d_largesteps.grids.differences import BOUNDARIES
+from pt3d_largesteps.matrices.lambda_alpha import check_strength
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:

@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_float_dtype, describe
-from pt3d_largesteps.grid_arguments import checked_boundary, checked_mask, checked_shape, checked_spacing, checked_strength
-from pt3d_largesteps.grid_differences import both_valid, eigenvalues_of_axis, mean_of_ends, multiply
-from pt3d_largesteps.strength import DEFAULT_LAMBDA
+from pt3d_largesteps.grids.arguments import checked_boundary, checked_mask, checked_shape, checked_spacing, checked_strength
+from pt3d_largesteps.grids.differences import both_valid, eigenvalues_of_axis, mean_of_ends, multiply
+from pt3d_largesteps.matrices.lambda_alpha import DEFAULT_LAMBDA
 
 
 class GridMatrix:
@@ -165,7 +165,7 @@ class GridMatrix:
 
     def weights(self, like: Tensor) -> list[Tensor]:
         """1 + K tensors, the weights of the identity and of the edges along each axis, for
-        :func:`~pt3d_largesteps.grid_differences.multiply`; differentiable in lambda.
+        :func:`~pt3d_largesteps.grids.differences.multiply`; differentiable in lambda.
 
         Of the dtype and device of ``like``. They broadcast with fields, and with their differences along an axis.
         """

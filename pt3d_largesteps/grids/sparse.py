@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pt3d_largesteps.graph import Assembly
-from pt3d_largesteps.grid import GridMatrix
-from pt3d_largesteps.grid_differences import edge_list
-from pt3d_largesteps.laplacian import laplacian_from_edges
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.grids.differences import edge_list
+from pt3d_largesteps.grids.matrix import GridMatrix
+from pt3d_largesteps.matrices.edges import Assembly
+from pt3d_largesteps.matrices.laplacian import laplacian_from_edges
+from pt3d_largesteps.matrices.system import SystemMatrix
 
 
 def grid_laplacian(

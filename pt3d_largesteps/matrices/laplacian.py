@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_float_dtype, describe
-from pt3d_largesteps.graph import FaceGraph
+from pt3d_largesteps.matrices.edges import FaceGraph
 
 
 def combinatorial_laplacian(verts: Any, faces: Tensor | None = None, *, dtype: torch.dtype | None = None) -> Tensor:

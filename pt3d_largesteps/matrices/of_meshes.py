@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from pt3d_largesteps._symmetric import checked_entries
-from pt3d_largesteps.graph import Assembly, FaceGraph
-from pt3d_largesteps.laplacian import packed_verts_faces
-from pt3d_largesteps.strength import Strength
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.matrices.edges import Assembly, FaceGraph
+from pt3d_largesteps.matrices.given import checked_entries
+from pt3d_largesteps.matrices.lambda_alpha import Strength
+from pt3d_largesteps.matrices.laplacian import packed_verts_faces
+from pt3d_largesteps.matrices.system import SystemMatrix
 
 LAPLACIANS = {"combinatorial": FaceGraph.combinatorial_weights, "cotangent": FaceGraph.cotangent_weights}
 

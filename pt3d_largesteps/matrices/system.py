@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
-from pt3d_largesteps._symmetric import checked_entries
-from pt3d_largesteps.graph import Assembly
-from pt3d_largesteps.laplacian import coalesced_coo
-from pt3d_largesteps.strength import Strength
+from pt3d_largesteps.matrices.edges import Assembly
+from pt3d_largesteps.matrices.given import checked_entries
+from pt3d_largesteps.matrices.lambda_alpha import Strength
+from pt3d_largesteps.matrices.laplacian import coalesced_coo
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,10 +26,11 @@ from typing import Any
 
 import torch
 
-# Of _extension.py.
+# Of library.py.
 FOLDER, NO_EXTENSION = "PT3D_LARGESTEPS_EXTENSION", "PT3D_LARGESTEPS_NO_EXTENSION"
 
 # As setup.py has them.
+LAYERS = ("threads", "dissection", "structure", "cpu")
 TORCH_TARGET_VERSION = "0x020b000000000000"
 CXX_ARGUMENTS = ("-O3", "-fno-wrapv", "-fvisibility=hidden")
 SECONDS = 900  # for a build; one core takes less than a minute
@@ -47,10 +48,11 @@ def import_package(root: Path) -> ModuleType:
             os.environ[FOLDER] = str(found)
     try:
         package = importlib.import_module("pt3d_largesteps")
+        importlib.import_module("pt3d_largesteps.native.operators")
     finally:
         if not given:  # it is meant for this import: what other processes import may be another version
             os.environ.pop(FOLDER, None)
-    extension: Any = importlib.import_module("pt3d_largesteps._extension")
+    extension: Any = importlib.import_module("pt3d_largesteps.native.library")
     if not extension.is_compiled():
         extension.WHY_NOT = why_not or extension.WHY_NOT
         extension.warn_not_compiled()
@@ -82,8 +84,7 @@ def _same_code(folder: Path, other: Path) -> bool:
     """Whether all files of Python are the same; a version number says less, between two releases."""
 
     def files(folder: Path) -> dict[Path, bytes]:
-        carried = folder / "_scripts"  # of examples, in a wheel
-        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.py") if carried not in path.parents}
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.py")}
 
     return folder == other or files(folder) == files(other)
 
@@ -91,7 +92,7 @@ def _same_code(folder: Path, other: Path) -> bool:
 def sources(csrc: Path) -> list[Path]:
     """What is compiled."""
     return [
-        *(path for layer in ("core", "cpu") for path in sorted((csrc / layer).glob("*.cpp"))),
+        *(path for layer in LAYERS for path in sorted((csrc / layer).glob("*.cpp"))),
         csrc / "bindings/cholesky.cpp",
     ]
 
@@ -99,7 +100,7 @@ def sources(csrc: Path) -> list[Path]:
 def folder_of(csrc: Path) -> Path:
     """Where the library of these sources belongs; other sources or flags have another folder."""
     digest = hashlib.sha256(repr((platform.system(), platform.machine(), TORCH_TARGET_VERSION, CXX_ARGUMENTS)).encode())
-    for path in sorted(path for layer in ("core", "cpu", "bindings") for path in (csrc / layer).glob("*.*")):
+    for path in sorted(path for layer in (*LAYERS, "bindings") for path in (csrc / layer).glob("*.*")):
         digest.update(path.name.encode() + path.read_bytes())
     root = os.environ.get("TORCH_EXTENSIONS_DIR")
     if root is None:

@@ -14,7 +14,7 @@ HOW_TO_BUILD = (
 )
 HOW_TO_BUILD_CUDA = f"with nvcc of torch's CUDA version, {HOW_TO_BUILD}"
 _NO_EXTENSION = "PT3D_LARGESTEPS_NO_EXTENSION"  # set to 1, the package behaves as if nothing were compiled
-_FOLDER = "PT3D_LARGESTEPS_EXTENSION"  # where the libraries are looked for if they do not lie beside this file
+_FOLDER = "PT3D_LARGESTEPS_EXTENSION"  # where the libraries are looked for if they do not lie in the folder of the package
 
 LIBRARIES: dict[str, Path] = {}  # those that are loaded
 _warned = False
@@ -24,7 +24,7 @@ def _load(name: str) -> str | None:
     """Registers the operators of one library; returns why not, or None."""
     if os.environ.get(_NO_EXTENSION, "0") == "1":
         return f"{_NO_EXTENSION}=1"
-    folders = [Path(__file__).parent, *(Path(folder) for folder in [os.environ.get(_FOLDER)] if folder)]
+    folders = [Path(__file__).parents[1], *(Path(folder) for folder in [os.environ.get(_FOLDER)] if folder)]
     paths = [path for folder in folders for path in sorted(folder.glob(f"{name}.*"))]
     library = next((path for path in paths if path.suffix in (".so", ".pyd")), None)
     if library is None:

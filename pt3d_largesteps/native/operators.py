@@ -28,9 +28,9 @@ import torch
 import torch.autograd.forward_ad
 from torch import Tensor
 
-from pt3d_largesteps import reference
 from pt3d_largesteps._checks import check_finite
-from pt3d_largesteps._extension import is_compiled, warn_not_compiled
+from pt3d_largesteps.native import reference
+from pt3d_largesteps.native.library import is_compiled, warn_not_compiled
 
 HEADER_SIZE = reference.HEADER_SIZE
 NAMESPACE = "pt3d_largesteps"

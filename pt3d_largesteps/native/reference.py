@@ -2,7 +2,7 @@
 
 The same algorithm without the machinery: nested dissection (George 1973), one dense front per part of the graph
 (multifrontal: Duff and Reid 1983), and of each front the inverse G of its diagonal block and P, the rows below times G. The
-index buffer begins like the compiled one (csrc/core/index_buffer.h), so that either solver reads the other's structure;
+index buffer begins like the compiled one (csrc/structure/index_buffer.h), so that either solver reads the other's structure;
 the factor is laid out plainly, G and P of one supernode after the other, and belongs to this file.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 HEADER_SIZE = 64
 MAGIC_REFERENCE, MAGIC_COMPILED = 0x4C535231, 0x4C535431
-# Fields of the header and, from SECTION_OFFSETS on, where the sections start: as in csrc/core/index_buffer.h.
+# Fields of the header and, from SECTION_OFFSETS on, where the sections start: as in csrc/structure/index_buffer.h.
 MAGIC, TOTAL_SIZE, NUM_VERTS, NUM_ENTRIES, NUM_SUPERNODES, NUM_LEVELS = range(6)
 FACTOR_BLOCKS, FACTOR_ENTRIES_LOW, FACTOR_ENTRIES_HIGH, SECTION_OFFSETS = 11, 12, 13, 20
 ENTRY_ROWS, ENTRY_COLUMNS, CROW, OLD_FROM_NEW, NEW_FROM_OLD, FIRST, PARENT, SUBTREE, ROW_START, ROWS, ROWS_IN_PARENT = range(11)
@@ -29,7 +29,7 @@ SMALLEST_PIVOT = 1e-14  # relative to the diagonal of the matrix: what is smalle
 def analyze(
     crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None, leaf_size: int, by_levels: bool = False
 ) -> Tensor:
-    """See :func:`pt3d_largesteps.ops.analyze`."""
+    """See :func:`pt3d_largesteps.native.operators.analyze`."""
     if by_levels:
         raise RuntimeError("by_levels: expected False; what is not compiled runs on the CPU")
     crow, columns = crow_indices.numpy(), col_indices.numpy()
@@ -140,7 +140,7 @@ class _Structure:
 
 
 def count_entries(index: Tensor) -> Tensor:
-    """See :func:`pt3d_largesteps.ops.count_entries`.
+    """See :func:`pt3d_largesteps.native.operators.count_entries`.
 
     Source: Davis, "Algorithm 849: A Concise Sparse Cholesky Factorization Package", ACM TOMS 31(4), 2005.
     """
@@ -162,7 +162,7 @@ def count_entries(index: Tensor) -> Tensor:
 
 
 def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor, Tensor]:
-    """See :func:`pt3d_largesteps.ops.factorize`; in float64 throughout, whatever is given and stored."""
+    """See :func:`pt3d_largesteps.native.operators.factorize`; in float64 throughout, whatever is given and stored."""
     structure = _Structure(index)
     if values.dim() == 2:
         results = [factorize(matrix, index, store_double) for matrix in values]
@@ -215,7 +215,7 @@ def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor
 
 
 def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int) -> Tensor:
-    """See :func:`pt3d_largesteps.ops.solve`."""
+    """See :func:`pt3d_largesteps.native.operators.solve`."""
     if not bool(torch.isfinite(rhs).all()):
         raise RuntimeError("rhs: expected finite numbers, got NaN or infinity")
     if rhs.dim() == 3:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import describe
-from pt3d_largesteps.batch import BatchSystem
-from pt3d_largesteps.differential import precondition, solve_with
-from pt3d_largesteps.optim import UniformAdam
-from pt3d_largesteps.packed import Segments, segments
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.matrices.system import SystemMatrix
+from pt3d_largesteps.optim.packed import Segments, segments
+from pt3d_largesteps.optim.uniform_adam import UniformAdam
+from pt3d_largesteps.systems.batch import BatchSystem
+from pt3d_largesteps.systems.functions import precondition, solve_with
 
 
 class LargeStepsAdam(UniformAdam):

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_number
-from pt3d_largesteps.packed import Segments, segments
+from pt3d_largesteps.optim.packed import Segments, segments
 
 _FLAGS = ("amsgrad", "maximize", "capturable")
 

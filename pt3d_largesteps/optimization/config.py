@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from pt3d_largesteps._checks import check_number, describe
-from pt3d_largesteps.remesh import check_target
+from pt3d_largesteps.surfaces.remeshing import check_target
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pt3d_largesteps._checks import describe
+from pt3d_largesteps.optim.replacing import replace_parameter
 from pt3d_largesteps.optimization.checkpoint import (
     checked_path,
     digest,
@@ -28,10 +29,9 @@ from pt3d_largesteps.optimization.parameterizations import Parameterization, che
 from pt3d_largesteps.optimization.progress import Progress
 from pt3d_largesteps.optimization.requirements import check_installed
 from pt3d_largesteps.optimization.views import ShuffledViews
-from pt3d_largesteps.pins import pinned_mask
-from pt3d_largesteps.remesh import remesh
-from pt3d_largesteps.replacing import replace_parameter
-from pt3d_largesteps.untangling import untangle
+from pt3d_largesteps.surfaces.remeshing import remesh
+from pt3d_largesteps.surfaces.untangling import untangle
+from pt3d_largesteps.systems.pins import pinned_mask
 
 
 @dataclass(frozen=True)

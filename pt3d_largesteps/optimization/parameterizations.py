@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pt3d_largesteps.optim import UniformAdam
-from pt3d_largesteps.parameterization import LargeSteps
+from pt3d_largesteps.optim.uniform_adam import UniformAdam
 from pt3d_largesteps.solvers.base import SolverFactory
+from pt3d_largesteps.steps.meshes import LargeSteps
 
 # Makes of the meshes, lambda and the mask of what is pinned (V,) a module whose call gives the meshes, and its optimiser. The
 # driver sets the step size of all groups: a number, or (N,) where meshes of a batch differ, which UniformAdam takes. For

@@ -14,13 +14,13 @@ from pytorch3d.structures import Meshes
 from tqdm import tqdm
 
 from pt3d_largesteps.optimization import Optimization
-from reconstruction.loading import into_unit_ball, load_target
-from reconstruction.measures import measure, table
-from reconstruction.optimization import Run, reconstruct
-from reconstruction.pictures import save_comparison, save_turntable
-from reconstruction.report import begin_report, finish_report
-from reconstruction.settings import Settings
-from reconstruction.shapes import SHAPES
+from pt3d_largesteps.reconstruction.loading import into_unit_ball, load_target
+from pt3d_largesteps.reconstruction.measures import measure, table
+from pt3d_largesteps.reconstruction.optimization import Run, reconstruct
+from pt3d_largesteps.reconstruction.pictures import save_comparison, save_turntable
+from pt3d_largesteps.reconstruction.report import begin_report, finish_report
+from pt3d_largesteps.reconstruction.settings import Settings
+from pt3d_largesteps.reconstruction.shapes import SHAPES
 
 
 def run_demo(options: argparse.Namespace, settings: Settings) -> int:

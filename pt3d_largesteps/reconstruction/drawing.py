@@ -28,6 +28,6 @@ def draw_mesh(axis: Axes, meshes: Meshes, camera: CamerasBase, wireframe: bool, 
     seen = renderer.visible_faces(meshes, camera).pix_to_face.unique()
     edges = meshes.faces_packed_to_edges_packed()[seen[seen >= 0]].unique()
     segments = pixels[meshes.edges_packed()[edges]]
-    axis.add_collection(LineCollection(segments.numpy(), colors="0.15", linewidths=0.25))
+    axis.add_collection(LineCollection(list(segments.numpy()), colors="0.15", linewidths=0.25))
     axis.set_xlim(-0.5, resolution - 0.5)
     axis.set_ylim(resolution - 0.5, -0.5)

@@ -10,9 +10,9 @@ from pytorch3d.structures import Meshes
 from torch import Tensor
 
 from pt3d_largesteps.optimization import Optimization
-from reconstruction.loading import into_unit_ball
-from reconstruction.optimization import Run, reconstruct, reconstruct_images
-from reconstruction.settings import METHODS, STARTS, Settings
+from pt3d_largesteps.reconstruction.loading import into_unit_ball
+from pt3d_largesteps.reconstruction.optimization import Run, reconstruct, reconstruct_images
+from pt3d_largesteps.reconstruction.settings import METHODS, STARTS, Settings
 
 
 def reconstruction(**settings: Any) -> Callable[..., Run]:

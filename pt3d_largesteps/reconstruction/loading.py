@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch3d.io import load_obj, load_ply
@@ -82,5 +83,5 @@ def _read_ply(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 def _read_trimesh(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     import trimesh
 
-    mesh = trimesh.load(path, force="mesh", process=False)
+    mesh: Any = trimesh.load(path, force="mesh", process=False)
     return torch.as_tensor(mesh.vertices.copy()), torch.as_tensor(mesh.faces.copy()).to(torch.int64)

@@ -14,10 +14,10 @@ from pt3d_largesteps.metrics import (
     self_intersecting_faces,
     surface_distance,
 )
+from pt3d_largesteps.reconstruction.optimization import Run
+from pt3d_largesteps.reconstruction.settings import Settings
+from pt3d_largesteps.reconstruction.views import fibonacci_cameras
 from pt3d_largesteps.renderers import PyTorch3DRenderer
-from reconstruction.optimization import Run
-from reconstruction.settings import Settings
-from reconstruction.views import fibonacci_cameras
 
 SAMPLINGS = 8
 HELD_OUT_VIEWS = 16

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from pt3d_largesteps.optimization import History, Optimization
 from pt3d_largesteps.optimization.checkpoint import digest
+from pt3d_largesteps.reconstruction.methods import RegularizedLoss, parameterization
+from pt3d_largesteps.reconstruction.settings import Settings
+from pt3d_largesteps.reconstruction.views import fibonacci_cameras
 from pt3d_largesteps.renderers import ImageLoss, PyTorch3DRenderer, SphericalHarmonicsLight
-from pt3d_largesteps.visual_hull import visual_hull
-from reconstruction.methods import RegularizedLoss, parameterization
-from reconstruction.settings import Settings
-from reconstruction.views import fibonacci_cameras
+from pt3d_largesteps.surfaces.hull import visual_hull
 
 START_RADIUS = 0.6  # of a sphere in the unit ball of the target
 CHANNEL_WEIGHTS = (1.0, 1.0, 1.0, 3.0)  # the silhouette counts as much as the three colours
@@ -81,7 +81,7 @@ def reconstruct_images(
         raise ValueError(f"images: expected a tensor (views, H, W, 4) or (views, H, W, 1), got {got}")
     begin = time.perf_counter()
     light = SphericalHarmonicsLight.default() if images.shape[-1] == 4 else None
-    renderer = PyTorch3DRenderer(tuple(images.shape[1:3]), light)
+    renderer = PyTorch3DRenderer((images.shape[1], images.shape[2]), light)
     image_loss = ImageLoss(renderer, cameras, images, None if light is None else CHANNEL_WEIGHTS)
     return _optimize(image_loss, 1, replace(settings, device=str(images.device)), on_step, begin=begin)[0]
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from pytorch3d.structures import Meshes
 
+from pt3d_largesteps.reconstruction.drawing import WHITE, draw_mesh
+from pt3d_largesteps.reconstruction.optimization import Run
+from pt3d_largesteps.reconstruction.views import turntable_cameras
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
-from reconstruction.drawing import WHITE, draw_mesh
-from reconstruction.optimization import Run
-from reconstruction.views import turntable_cameras
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -7,10 +7,10 @@ from typing import Any
 
 from pytorch3d.structures import Meshes
 
+from pt3d_largesteps.reconstruction.measures import labelled
+from pt3d_largesteps.reconstruction.optimization import Run
+from pt3d_largesteps.reconstruction.settings import Settings
 from pt3d_largesteps.report import Report
-from reconstruction.measures import labelled
-from reconstruction.optimization import Run
-from reconstruction.settings import Settings
 
 _LABELS = {
     "method": "method",

@@ -9,7 +9,7 @@ import torch
 from pytorch3d.structures import Meshes
 from torch import Tensor
 
-from reconstruction.signed_distances import capsule, cylinder, smooth_union, stadium, surface
+from pt3d_largesteps.reconstruction.signed_distances import capsule, cylinder, smooth_union, stadium, surface
 
 # Capsules: one end, the other end, the radius at each, and how softly it joins the rest.
 _PARTS = (

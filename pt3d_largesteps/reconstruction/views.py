@@ -24,13 +24,15 @@ def fibonacci_cameras(num_views: int, device: str | torch.device = "cpu", turn: 
     azimuth = index * math.pi * (3 - math.sqrt(5)) + turn
     radius = (1 - height**2).sqrt()
     eye = DISTANCE * torch.stack([radius * azimuth.sin(), height, radius * azimuth.cos()], dim=1).float()
-    return _cameras(*look_at_view_transform(eye=eye), device)
+    rotation, translation = look_at_view_transform(eye=eye)
+    return _cameras(rotation, translation, device)
 
 
 def turntable_cameras(num_views: int, device: str | torch.device = "cpu", elevation: float = 20.0) -> FoVPerspectiveCameras:
     """Cameras on a circle, a full turn."""
     azimuth = torch.arange(num_views) * (360.0 / num_views) + 30.0
-    return _cameras(*look_at_view_transform(DISTANCE, elevation, azimuth), device)
+    rotation, translation = look_at_view_transform(DISTANCE, elevation, azimuth)
+    return _cameras(rotation, translation, device)
 
 
 def _cameras(rotation: torch.Tensor, translation: torch.Tensor, device: str | torch.device) -> FoVPerspectiveCameras:

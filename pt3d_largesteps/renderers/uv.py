@@ -19,8 +19,8 @@ from pytorch3d.renderer.mesh.textures import TexturesUV
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
+from pt3d_largesteps.renderers.gutter import nearest_covered
 from pt3d_largesteps.renderers.texturing import corner_uvs
-from pt3d_largesteps.uv_gutter import nearest_covered
 
 _TOLERANCE = 1e-3  # in texels: float32 uvs in [0, 1] are at most half of that off in maps of 8,000 texels
 _TEXELS_AT_ONCE = 1 << 22  # bounds the memory: about 30 bytes for each

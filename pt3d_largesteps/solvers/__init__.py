@@ -15,7 +15,7 @@ from pt3d_largesteps.solvers.cholesky import CholeskyFactor, NotPositiveDefinite
 from pt3d_largesteps.solvers.conjugate_gradient import ConjugateGradientSolver, ConvergenceError
 from pt3d_largesteps.solvers.differentiable import solve
 from pt3d_largesteps.solvers.grid import solve_grid
-from pt3d_largesteps.solvers.grid_conjugate_gradient import GridConjugateGradientSolver
+from pt3d_largesteps.solvers.grid.conjugate_gradient import GridConjugateGradientSolver
 from pt3d_largesteps.solvers.symbolic import SymbolicFactor, analyze
 
 __all__ = [

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import describe
-from pt3d_largesteps._extension import has_cuda, is_compiled
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.matrices.system import SystemMatrix
+from pt3d_largesteps.native.library import has_cuda, is_compiled
 
 
 class Solver(Protocol):

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pt3d_largesteps import ops
 from pt3d_largesteps._checks import check_finite, describe
+from pt3d_largesteps.matrices.system import SystemMatrix
+from pt3d_largesteps.native import operators
 from pt3d_largesteps.solvers.symbolic import SymbolicFactor, analyze
-from pt3d_largesteps.system import SystemMatrix
 
 # Below, a solve costs more to call than to compute, and a float32 one is exact to less than a rounding of its right-hand
 # side: errors of single precision average out over many vertices, and here there are few.
@@ -102,7 +102,7 @@ class CholeskyFactor:
 
     def _solve(self, columns: Tensor) -> Tensor:
         symbolic = self.symbolic
-        return ops.solve(self.matrix_values, self.values, symbolic.index, columns, 0, symbolic.solve_plan)
+        return operators.solve(self.matrix_values, self.values, symbolic.index, columns, 0, symbolic.solve_plan)
 
     def residual(self, rhs: Tensor, solution: Tensor) -> Tensor:
         """rhs - M solution, computed in float64 and returned in the dtype of ``rhs`` and its shape."""
@@ -115,7 +115,7 @@ class CholeskyFactor:
     def _residual(self, rhs: Tensor, solution: Tensor) -> Tensor:
         if rhs.dim() == 1:
             return self._residual(rhs[:, None], solution[:, None])[:, 0]
-        entries = ops.entries(self.matrix_values, self.symbolic.index)
+        entries = operators.entries(self.matrix_values, self.symbolic.index)
         products = self.matrix_values.double()[..., None] * solution.double().index_select(-2, entries[1])
         return rhs.double().index_add(-2, entries[0], products, alpha=-1)
 
@@ -208,7 +208,7 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
         if not values.requires_grad:
             values = values.clone()  # what happens to the given tensor in place is not seen any more
         numbers = values.detach().contiguous()
-        factor, breakdown = ops.factorize(numbers, symbolic.index, dtype == torch.float64, symbolic.factor_plan)
+        factor, breakdown = operators.factorize(numbers, symbolic.index, dtype == torch.float64, symbolic.factor_plan)
         for matrix, (vertex, pivot, diagonal) in enumerate(breakdown.view(-1, 3).tolist()):
             if vertex >= 0:
                 message = _breakdown_message(symbolic, numbers.view(-1, num_entries)[matrix], int(vertex), pivot, diagonal)
@@ -252,4 +252,4 @@ class CholeskySolver:
         """x = M^-1 rhs, (V, k) or (B, V, k)."""
         factor = self.factor
         symbolic = factor.symbolic
-        return ops.solve(factor.matrix_values, factor.values, symbolic.index, rhs, direction, symbolic.solve_plan)
+        return operators.solve(factor.matrix_values, factor.values, symbolic.index, rhs, direction, symbolic.solve_plan)

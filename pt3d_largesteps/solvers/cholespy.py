@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, describe
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.matrices.system import SystemMatrix
 
 _CUDA_MAX_COLUMNS = 128  # a limit of cholespy's CUDA kernels
 

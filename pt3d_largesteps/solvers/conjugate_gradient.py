@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_number, describe
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.matrices.system import SystemMatrix
 
 
 class ConvergenceError(RuntimeError):

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pt3d_largesteps import ops
 from pt3d_largesteps._checks import check_finite
+from pt3d_largesteps.matrices.system import SystemMatrix
+from pt3d_largesteps.native import operators
 from pt3d_largesteps.solvers.base import Solver, SolverFactory, solver_for
 from pt3d_largesteps.solvers.cholesky import CholeskySolver
-from pt3d_largesteps.system import SystemMatrix
 
 
 def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto") -> Tensor:
@@ -46,7 +46,7 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
     chosen = solver_for(matrix, solver)
     if isinstance(chosen, CholeskySolver):  # an operator of torch, which is differentiable by itself
         factor, symbolic = chosen.factor.values, chosen.factor.symbolic
-        solution = ops.solve(matrix.values, factor, symbolic.index, columns, 0, symbolic.solve_plan)
+        solution = operators.solve(matrix.values, factor, symbolic.index, columns, 0, symbolic.solve_plan)
     elif rhs.dim() == 3 and matrix.batch_size is None:  # to a solver of one matrix a batch is more columns
         num_columns = columns.shape[2]
         side_by_side = columns.transpose(0, 1).flatten(1)

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pt3d_largesteps import ops, reference
 from pt3d_largesteps._checks import check_finite, describe
-from pt3d_largesteps._extension import HOW_TO_BUILD_CUDA, WHY_NO_CUDA, has_cuda, is_compiled
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.matrices.system import SystemMatrix
+from pt3d_largesteps.native import operators, reference
+from pt3d_largesteps.native.library import HOW_TO_BUILD_CUDA, WHY_NO_CUDA, has_cuda, is_compiled
 
 LEAF_SIZE = 16  # measured to be the best for solves of three columns
 LEAF_SIZE_BY_LEVELS = 32  # whole levels are merged, the leaves first
-# The level buffer (csrc/core/level_index.h), and its sections for the host.
+# The level buffer (csrc/structure/level_index.h), and its sections for the host.
 _MAGIC_BY_LEVELS, _SOLVE_PLAN, _FACTOR_PLAN = 0x4C534C31, 22, 23
 
 
@@ -49,7 +49,7 @@ class SymbolicFactor:
     _header: list[int] = field(init=False)  # on the host
 
     def __post_init__(self) -> None:
-        header = self.index[: ops.HEADER_SIZE].tolist()
+        header = self.index[: operators.HEADER_SIZE].tolist()
         plans = ((), ())
         if header[reference.MAGIC] == _MAGIC_BY_LEVELS:
             solve_start, factor_start = (header[reference.SECTION_OFFSETS + section] for section in (_SOLVE_PLAN, _FACTOR_PLAN))
@@ -68,7 +68,7 @@ class SymbolicFactor:
     @cached_property
     def nnz(self) -> int:
         """Entries of the triangular factor L, diagonal included; counted when asked for."""
-        return ops.count_entries(self.index.cpu())
+        return operators.count_entries(self.index.cpu())
 
     @property
     def stored_entries(self) -> int:
@@ -142,7 +142,7 @@ def _analyze_on(device: torch.device, crow_indices: Tensor, col_indices: Tensor,
     """The index for a device, of a pattern on the CPU."""
     by_levels = _is_by_levels(device)
     leaf_size = LEAF_SIZE_BY_LEVELS if by_levels else LEAF_SIZE
-    return ops.analyze(crow_indices, col_indices, positions, leaf_size, by_levels).to(device)
+    return operators.analyze(crow_indices, col_indices, positions, leaf_size, by_levels).to(device)
 
 
 class _Kept:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from pt3d_largesteps._checks import check_finite, describe
-from pt3d_largesteps.differential import from_differential, to_differential
-from pt3d_largesteps.grid import GridMatrix
-from pt3d_largesteps.packed import PackedParameter
-from pt3d_largesteps.packed_module import PackedModule
+from pt3d_largesteps.grids.matrix import GridMatrix
+from pt3d_largesteps.optim.packed import PackedParameter
 from pt3d_largesteps.solvers.grid import GridSolverFactory
+from pt3d_largesteps.steps.module import PackedModule
+from pt3d_largesteps.systems.functions import from_differential, to_differential
 
 
 class LargeStepsGrid(PackedModule):

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, check_solvable_dtype, describe
-from pt3d_largesteps.batch import BatchSystem
-from pt3d_largesteps.laplacian import packed_verts_faces
-from pt3d_largesteps.packed import PackedParameter
-from pt3d_largesteps.packed_module import MATRIX_KEYS, PackedModule, check_same_matrix, checked_state, state_of_matrix
-from pt3d_largesteps.pins import pinned_mask
-from pt3d_largesteps.remesh import Remeshed
-from pt3d_largesteps.remeshed_steps import remeshed_steps
+from pt3d_largesteps.matrices.lambda_alpha import DEFAULT_LAMBDA
+from pt3d_largesteps.matrices.laplacian import packed_verts_faces
+from pt3d_largesteps.matrices.system import SystemMatrix
+from pt3d_largesteps.optim.packed import PackedParameter
 from pt3d_largesteps.solvers.base import SolverFactory
-from pt3d_largesteps.strength import DEFAULT_LAMBDA
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.steps.module import MATRIX_KEYS, PackedModule, check_same_matrix, checked_state, state_of_matrix
+from pt3d_largesteps.steps.remeshed import remeshed_steps
+from pt3d_largesteps.surfaces.remeshing import Remeshed
+from pt3d_largesteps.systems.batch import BatchSystem
+from pt3d_largesteps.systems.pins import pinned_mask
 
 
 class LargeSteps(PackedModule):

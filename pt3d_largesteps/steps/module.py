@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pt3d_largesteps._checks import check_solvable_dtype, describe
-from pt3d_largesteps.packed import PackedParameter
+from pt3d_largesteps.optim.packed import PackedParameter
 
 MATRIX_KEYS = ("crow_indices", "col_indices", "values")
 

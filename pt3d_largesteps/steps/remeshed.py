@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pt3d_largesteps._checks import describe
-from pt3d_largesteps.remesh import Remeshed, remesh
-from pt3d_largesteps.replacing import replace_parameter
+from pt3d_largesteps.optim.replacing import replace_parameter
+from pt3d_largesteps.surfaces.remeshing import Remeshed, remesh
 
 
 @torch.no_grad()

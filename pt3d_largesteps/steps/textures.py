@@ -14,13 +14,13 @@ from pytorch3d.renderer.mesh.textures import TexturesUV
 from torch import Tensor, nn
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
-from pt3d_largesteps.packed import PackedParameter
-from pt3d_largesteps.packed_module import MATRIX_KEYS, PackedModule, check_same_matrix, checked_state, state_of_matrix
+from pt3d_largesteps.matrices.lambda_alpha import DEFAULT_LAMBDA
+from pt3d_largesteps.matrices.system import SystemMatrix
+from pt3d_largesteps.optim.packed import PackedParameter
 from pt3d_largesteps.solvers.base import SolverFactory, check_solver, is_direct
 from pt3d_largesteps.solvers.differentiable import solve
-from pt3d_largesteps.strength import DEFAULT_LAMBDA
-from pt3d_largesteps.system import SystemMatrix
-from pt3d_largesteps.uv_texture import texel_graph
+from pt3d_largesteps.steps.module import MATRIX_KEYS, PackedModule, check_same_matrix, checked_state, state_of_matrix
+from pt3d_largesteps.uv.texels import texel_graph
 
 
 class LargeStepsTexture(PackedModule):
@@ -41,10 +41,10 @@ class LargeStepsTexture(PackedModule):
 
     Attributes:
         u: the parameter, (T, C), map by map (:class:`~pt3d_largesteps.PackedParameter`).
-        graph: the :class:`~pt3d_largesteps.uv_texture.TexelGraph`.
+        graph: the :class:`~pt3d_largesteps.uv.texels.TexelGraph`.
 
     Raises:
-        TypeError, ValueError: as :func:`~pt3d_largesteps.uv_texture.texel_graph` and
+        TypeError, ValueError: as :func:`~pt3d_largesteps.uv.texels.texel_graph` and
             :func:`~pt3d_largesteps.compute_matrix`; maps that are not floating point, or not finite.
 
     Example:

@@ -20,8 +20,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_number, describe
-from pt3d_largesteps.remesh import check_target, remesh
 from pt3d_largesteps.renderers.projection import ndc_half_ranges, ndc_to_pixels, project_to_ndc
+from pt3d_largesteps.surfaces.remeshing import check_target, remesh
 
 _COARSE = 24  # samples along each side of the box while it shrinks onto the hull
 _CHUNK = 1 << 19  # points at once

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_number, describe
-from pt3d_largesteps.manifold import clean
+from pt3d_largesteps.surfaces.manifold import clean
 
 _MOST_VERTS = 5_000_000  # of one mesh: what asks for more is taken for a mistake in the edge length
 

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import describe
-from pt3d_largesteps._symmetric import checked_entries
-from pt3d_largesteps.group_system import GroupSystem
-from pt3d_largesteps.laplacian import packed_verts_faces
-from pt3d_largesteps.mesh_system import check_laplacian
+from pt3d_largesteps.matrices.given import checked_entries
+from pt3d_largesteps.matrices.lambda_alpha import Strength
+from pt3d_largesteps.matrices.laplacian import packed_verts_faces
+from pt3d_largesteps.matrices.of_meshes import check_laplacian
+from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.solvers.base import SolverFactory, check_solver, is_direct
-from pt3d_largesteps.strength import Strength
-from pt3d_largesteps.system import SystemMatrix
-from pt3d_largesteps.topologies import find_groups, inverse_of, whole
+from pt3d_largesteps.systems.group_system import GroupSystem
+from pt3d_largesteps.systems.groups import find_groups, inverse_of, whole
 
 
 class BatchSystem:

@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from pt3d_largesteps._checks import describe
-from pt3d_largesteps.batch import BatchSystem
-from pt3d_largesteps.grid import GridMatrix
+from pt3d_largesteps.grids.matrix import GridMatrix
+from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.solvers import solve
 from pt3d_largesteps.solvers.base import SolverFactory
 from pt3d_largesteps.solvers.grid import GridSolverFactory, solve_grid
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.systems.batch import BatchSystem
 
 
 def to_differential(matrix: SystemMatrix | GridMatrix, verts: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pt3d_largesteps.graph import Assembly, FaceGraph
-from pt3d_largesteps.mesh_system import LAPLACIANS
+from pt3d_largesteps.matrices.edges import Assembly, FaceGraph
+from pt3d_largesteps.matrices.lambda_alpha import Strength
+from pt3d_largesteps.matrices.of_meshes import LAPLACIANS
+from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.solvers import NotPositiveDefiniteError, solve
 from pt3d_largesteps.solvers.base import SolverFactory
-from pt3d_largesteps.strength import Strength
-from pt3d_largesteps.system import SystemMatrix
-from pt3d_largesteps.topologies import Group
+from pt3d_largesteps.systems.groups import Group
 
 
 class GroupSystem:

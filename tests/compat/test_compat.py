@@ -10,13 +10,13 @@ import largesteps.parameterize
 import largesteps.solvers
 import pytest
 import torch
-from compat_cases import packed
-from documents import ROOT
 from pytorch3d.utils import ico_sphere
-from shapes import ragged
 
 from pt3d_largesteps import PackedParameter, compat
 from pt3d_largesteps.compat.optimize import AdamUniform
+from support.compat_cases import packed
+from support.documents import ROOT
+from support.shapes import ragged
 
 MODULES = ("geometry", "optimize", "parameterize", "solvers")
 # What only serves their cache; names that they import themselves, from others and from each other.

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from comparing import assert_same_sums, gradcheck
-from compat_cases import DTYPES, packed
 from pytorch3d.utils import ico_sphere, torus
-from shapes import grid, with_degenerate_faces, with_isolated_vertices
 
 import pt3d_largesteps
 from pt3d_largesteps.compat.geometry import compute_matrix, laplacian_cot, laplacian_uniform
 from pt3d_largesteps.compat.parameterize import from_differential, to_differential
+from support.comparing import assert_same_sums, gradcheck
+from support.compat_cases import DTYPES, packed
+from support.shapes import grid, with_degenerate_faces, with_isolated_vertices
 
 
 class TestGeometry:

@@ -8,8 +8,6 @@ import weakref
 import largesteps.parameterize
 import pytest
 import torch
-from comparing import gradcheck, gradgradcheck
-from compat_cases import DTYPES, METHODS, matrix_and_verts, packed
 from pytorch3d.utils import ico_sphere
 
 import pt3d_largesteps
@@ -19,6 +17,8 @@ from pt3d_largesteps.compat.geometry import compute_matrix
 from pt3d_largesteps.compat.parameterize import from_differential, to_differential
 from pt3d_largesteps.compat.solvers import CholeskySolver, ConjugateGradientSolver
 from pt3d_largesteps.solvers import NotPositiveDefiniteError
+from support.comparing import gradcheck, gradgradcheck
+from support.compat_cases import DTYPES, METHODS, matrix_and_verts, packed
 
 
 class TestParameterize:

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from comparing import gradcheck, gradgradcheck
-from compat_cases import DTYPES, matrix_and_verts
 
 from pt3d_largesteps.compat.solvers import CholeskySolver, ConjugateGradientSolver, DifferentiableSolve, Solver, solve
+from support.comparing import gradcheck, gradgradcheck
+from support.compat_cases import DTYPES, matrix_and_verts
 
 
 class TestSolvers:

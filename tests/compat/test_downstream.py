@@ -11,7 +11,7 @@ import largesteps.geometry
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "from_largesteps"
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "from_largesteps"
 SMALL = {"level": 2, "points": 300}
 
 

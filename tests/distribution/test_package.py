@@ -10,7 +10,7 @@ import pytest
 
 import pt3d_largesteps
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(code: str) -> subprocess.CompletedProcess:
@@ -28,7 +28,7 @@ def test_requirements_are_torch_numpy_and_scipy():
 
 
 def test_without_pytorch3d_one_sentence_says_how_to_get_it():
-    result = run("import sys; sys.modules['pytorch3d'] = None; import pt3d_largesteps")
+    result = run("import sys; sys.modules['pytorch3d'] = None; from pt3d_largesteps import visual_hull")
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: pt3d_largesteps needs PyTorch3D, which is not installed here")

@@ -15,7 +15,7 @@ import pt3d_largesteps
 
 pytest.importorskip("setuptools")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NAME = f"pt3d_largesteps-{pt3d_largesteps.__version__}"
 # As a frontend calls it; without torch nothing is compiled.
 BUILD = "import sys; from setuptools import build_meta; build_meta.{hook}(sys.argv[1])"
@@ -28,9 +28,10 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     from pytorch3d.utils import ico_sphere
     import pt3d_largesteps as package
+    from pt3d_largesteps.native import library
     meshes = ico_sphere(2)
     verts = package.LargeSteps(meshes, solver="cholesky")().verts_packed()
-print(package.__file__, package._extension.is_compiled(), float((verts - meshes.verts_packed()).abs().max()) < 1e-5)
+print(package.__file__, library.is_compiled(), float((verts - meshes.verts_packed()).abs().max()) < 1e-5)
 print(*(warning.message for warning in caught if "pt3d_largesteps" in str(warning.message)))
 """
 
@@ -77,7 +78,11 @@ def tracked():
 def sources(tracked, tmp_path):
     """A copy of them, with the leavings of earlier builds in place."""
     folder = tmp_path / "sources"
-    leavings = ["pt3d_largesteps/_C.abi3.so", "pt3d_largesteps/__pycache__/optim.cpython-311.pyc", "tests/__pycache__/a.pyc"]
+    leavings = [
+        "pt3d_largesteps/_C.abi3.so",
+        "pt3d_largesteps/optim/__pycache__/packed.cpython-311.pyc",
+        "tests/__pycache__/a.pyc",
+    ]
     for name in [*tracked, *leavings]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if name in leavings:

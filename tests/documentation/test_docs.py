@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from documents import ROOT, anchors, blocks, commands, links, pages, text
 from pytorch3d.utils import ico_sphere
 
 import pt3d_largesteps
 from pt3d_largesteps import LargeSteps, PackedParameter, UniformAdam, compat, metrics, optimization, renderers, report, solvers
+from pt3d_largesteps.commands import main
+from support.documents import ROOT, anchors, blocks, commands, links, pages, text
 
 README = ROOT / "README.md"
 SLOW = {"docs/optimization.md"}  # its example remeshes to thousands of vertices
@@ -68,33 +69,34 @@ def test_excuses_have_a_reason():
     assert all(len(reason.split()) > 2 for reason in excused)
 
 
-def help_of(script: Path) -> str:
-    """What a script says of its options, without another process."""
+def help_of(script: str) -> str:
+    """What a script, or a command of the package, says of its options, without another process."""
     said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-        patch.setattr(sys, "argv", [str(script), "--help"])
-        with pytest.raises(SystemExit):
-            runpy.run_path(str(script), run_name="__main__")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        if script.endswith(".py"):
+            patch.setattr(sys, "argv", [script, "--help"])
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        else:
+            main([script.split()[-1], "--help"])
     return said.getvalue()
 
 
 def handed_on(command: str) -> str:
-    """The script that a command of the package runs."""
-    command = re.sub(r"-m pt3d_largesteps benchmark (\w+)", r"benchmarks/bm_\1.py", command)
-    command = command.replace("-m pt3d_largesteps reconstruct", "examples/reconstruct.py")
-    return command.replace("-m pt3d_largesteps fit-many", "examples/fit_many.py")
+    """The script that a benchmark is."""
+    return re.sub(r"-m pt3d_largesteps benchmark (\w+)", r"benchmarks/bm_\1.py", command)
 
 
+SCRIPT = r"(?:examples|experiments|benchmarks)/\S+\.py|pt3d_largesteps (?:reconstruct|fit-many)"
 COMMANDS = sorted({handed_on(command) for page in [README, *pages()] for command in commands(page)})
-SCRIPTS = sorted({script for command in COMMANDS for script in re.findall(r"(?:examples|benchmarks)/\S+\.py", command)})
+SCRIPTS = sorted({script for command in COMMANDS for script in re.findall(SCRIPT, command)})
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_have_the_options_that_are_named(script):
-    assert (ROOT / script).is_file()
+    assert not script.endswith(".py") or (ROOT / script).is_file()
     used = {option for command in COMMANDS if script in command for option in options_after(command, script)}
     if used:
-        known = set(re.findall(r"--[\w-]+", help_of(ROOT / script)))
+        known = set(re.findall(r"--[\w-]+", help_of(script)))
         assert used <= known
 
 
@@ -136,7 +138,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_tests_that_are_named_are_there():
-    named = {one for page in pages() for one in re.findall(r"`(test_\w+\.py(?:::\w+)+)`", text(page))}
+    named = {one for page in pages() for one in re.findall(r"`((?:\w+/)?test_\w+\.py(?:::\w+)+)`", text(page))}
     assert len(named) > 15
     for one in named:
         file, *names = one.split("::")

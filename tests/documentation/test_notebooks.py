@@ -7,7 +7,7 @@ import nbclient
 import nbformat
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(home|root|tmp|work|usr|opt|mnt|content|Users)/")

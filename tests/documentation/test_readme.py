@@ -5,8 +5,8 @@ import torch
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
+from common.readme import README, marked_block, python_blocks
 from pt3d_largesteps.metrics import self_intersecting_faces, surface_distance
-from readme import README, marked_block, python_blocks
 
 
 def bent_ellipsoid() -> Meshes:

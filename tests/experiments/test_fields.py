@@ -1,4 +1,4 @@
-"""The examples of textures and volumes: tiny runs, and what they show."""
+"""The experiments with textures and volumes: tiny runs, and what they show."""
 
 import csv
 import math

@@ -15,25 +15,25 @@ from pytorch3d.utils import ico_sphere
 
 import bm_figures
 import comparison
-import experiments.descent
-import experiments.targets
 import influence_of_lambda
 import multiscale
 import optimizers
+import paper.descent
+import paper.targets
 import regularization
 import remeshing
 import shape_and_color
 import solver_cost
 import teaser
 import views
-from experiments.descent import OPTIMIZERS, Recipe, descend
-from experiments.measures import measures
-from experiments.output import table
-from experiments.scene import SceneSpec, scene
-from experiments.setup import Scale, Setup
-from experiments.setup import main as run_main
+from paper.descent import OPTIMIZERS, Recipe, descend
+from paper.measures import measures
+from paper.output import table
+from paper.scene import SceneSpec, scene
+from paper.setup import Scale, Setup
+from paper.setup import main as run_main
 from pt3d_largesteps import combinatorial_laplacian
-from reconstruction.loading import TargetError
+from pt3d_largesteps.reconstruction.loading import TargetError
 
 TINY = ["--views", "2", "--resolution", "16", "--level", "1", "--steps", "4", "--jobs", "1"]
 FAST = (teaser, regularization)
@@ -44,8 +44,8 @@ SPEC = SceneSpec("star", views=3, resolution=32)
 @pytest.fixture(autouse=True)
 def _without_files(monkeypatch):
     """Shapes made in code, whatever the machine has."""
-    monkeypatch.delenv(experiments.targets.MESHES, raising=False)
-    experiments.targets.load.cache_clear()
+    monkeypatch.delenv(paper.targets.MESHES, raising=False)
+    paper.targets.load.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +186,8 @@ class TestDescent:
         laplacian = combinatorial_laplacian(meshes)
         verts.requires_grad_()
         moved = meshes.update_padded(verts[None])
-        csr = experiments.descent._SymmetricCSR.of(meshes)
-        energy = experiments.descent._energy(Recipe("", 1, 1.0, regularizer=kind), csr, moved)
+        csr = paper.descent._SymmetricCSR.of(meshes)
+        energy = paper.descent._energy(Recipe("", 1, 1.0, regularizer=kind), csr, moved)
         product = laplacian.to_dense() @ verts
         expected = (product**2).mean() if kind == "bilaplacian" else (verts * product).mean()
         assert float(energy) == pytest.approx(float(expected), rel=1e-5)
@@ -260,19 +260,19 @@ class TestReport:
 
 class TestTargets:
     def test_a_file_is_taken_where_there_is_one(self, tmp_path, monkeypatch):
-        assert experiments.targets.label("bunny") == "star"
+        assert paper.targets.label("bunny") == "star"
         (tmp_path / "bunny.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
-        monkeypatch.setenv(experiments.targets.MESHES, str(tmp_path))
-        assert experiments.targets.label("bunny") == "bunny"
-        assert len(experiments.targets.load("bunny").verts_packed()) == 3
+        monkeypatch.setenv(paper.targets.MESHES, str(tmp_path))
+        assert paper.targets.label("bunny") == "bunny"
+        assert len(paper.targets.load("bunny").verts_packed()) == 3
 
     def test_no_such_shape(self):
         with pytest.raises(TargetError, match=r"target: expected a mesh file or one of .*'bunny'.*, got rabbit"):
-            experiments.targets.load("rabbit")
+            paper.targets.load("rabbit")
 
     @pytest.mark.parametrize("name", ["star", "hand", "sphere"])
     def test_shapes_made_in_code_are_spheres_in_the_unit_ball(self, name):
-        meshes = experiments.targets.load(name)
+        meshes = paper.targets.load(name)
         vertices, edges, faces = len(meshes.verts_packed()), len(meshes.edges_packed()), len(meshes.faces_packed())
         assert vertices - edges + faces == 2
         assert 2 * edges == 3 * faces

@@ -4,7 +4,8 @@ import pytest
 import torch
 from pytorch3d.utils import ico_sphere
 
-from pt3d_largesteps import compute_matrix, reference
+from pt3d_largesteps import compute_matrix
+from pt3d_largesteps.native import reference
 from pt3d_largesteps.solvers import analyze
 from solver_structure import factor_pattern, main, parts, section
 

@@ -1,4 +1,4 @@
-"""examples/fit_many.py: a folder of targets, killed, resumed, shared among workers."""
+"""The command fit-many: a folder of targets, killed, resumed, shared among workers."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
 from tqdm import tqdm
 
-import fit_many
-import fitting.folder
-from fitting.batches import bytes_per_target, fits, make_batches
-from reconstruction.loading import into_unit_ball
-from reconstruction.optimization import reconstruct, reconstruct_together
-from reconstruction.settings import Settings
+import pt3d_largesteps.fitting.folder
+from pt3d_largesteps.commands import fit_many
+from pt3d_largesteps.fitting.batches import bytes_per_target, fits, make_batches
+from pt3d_largesteps.reconstruction.loading import into_unit_ball
+from pt3d_largesteps.reconstruction.optimization import reconstruct, reconstruct_together
+from pt3d_largesteps.reconstruction.settings import Settings
 
-SCRIPT = Path(fit_many.__file__)
+COMMAND = ["-m", "pt3d_largesteps", "fit-many"]
 SMALL = ["--steps", "6", "--views", "3", "--resolution", "16", "--no-remesh"]
 SUFFIXES = (".json", ".obj", ".png")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -87,7 +87,7 @@ def test_two_files_of_one_stem(targets, tmp_path):
 
 @pytest.mark.slow
 def test_what_fails_together_is_tried_apart(targets, tmp_path, monkeypatch, capsys):
-    original = fitting.folder.reconstruct_together
+    original = pt3d_largesteps.fitting.folder.reconstruct_together
 
     def fails_with_the_flat_one(shapes, settings, on_step):
         heights = [float(shape.verts_packed()[:, 1].amax() - shape.verts_packed()[:, 1].amin()) for shape in shapes]
@@ -95,7 +95,7 @@ def test_what_fails_together_is_tried_apart(targets, tmp_path, monkeypatch, caps
             raise RuntimeError("remeshing: no luck")
         return original(shapes, settings, on_step)
 
-    monkeypatch.setattr(fitting.folder, "reconstruct_together", fails_with_the_flat_one)
+    monkeypatch.setattr(pt3d_largesteps.fitting.folder, "reconstruct_together", fails_with_the_flat_one)
     folder = tmp_path / "targets"
     folder.mkdir()
     for path in targets.iterdir():
@@ -110,7 +110,7 @@ def test_what_fails_together_is_tried_apart(targets, tmp_path, monkeypatch, caps
 
 @pytest.mark.slow
 def test_killed_and_started_again(targets, tmp_path):
-    command = [sys.executable, str(SCRIPT), "--targets", str(targets), "--out", str(tmp_path / "out"), *SMALL, "--batch", "1"]
+    command = [sys.executable, *COMMAND, "--targets", str(targets), "--out", str(tmp_path / "out"), *SMALL, "--batch", "1"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ONE_THREAD)
     deadline = time.monotonic() + 300
     while not list((tmp_path / "out").glob("*.json")):
@@ -129,13 +129,13 @@ def test_killed_and_started_again(targets, tmp_path):
 @pytest.mark.slow
 def test_workers_of_torchrun_write_the_same_files(targets, tmp_path):
     arguments = ["--targets", str(targets), *SMALL[:-1]]
-    shared = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", str(SCRIPT), *arguments]
+    shared = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", *COMMAND, *arguments]
     result = subprocess.run(
         [*shared, "--out", str(tmp_path / "two")], env=ONE_THREAD, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("chamfer / noise") == 1, "one table, of all workers"
-    alone = [sys.executable, str(SCRIPT), *arguments, "--out", str(tmp_path / "one"), "--batch", "2"]
+    alone = [sys.executable, *COMMAND, *arguments, "--out", str(tmp_path / "one"), "--batch", "2"]
     assert subprocess.run(alone, env=ONE_THREAD, capture_output=True, check=False).returncode == 0
     for name in ("flat", "round", "tall"):
         for suffix in (".obj", ".png"):
@@ -188,7 +188,7 @@ def test_a_progress_bar_that_draws_at_every_step(targets, tmp_path, monkeypatch)
             assert super().update(number) or number == 0
             return True
 
-    monkeypatch.setattr(fitting.folder, "tqdm", Eager)
+    monkeypatch.setattr(pt3d_largesteps.fitting.folder, "tqdm", Eager)
     assert fit_many.main(["--targets", str(targets), "--out", str(tmp_path), *SMALL]) == 0
     measures = json.loads((tmp_path / "flat.json").read_text())
     assert measures["steps"] == measures["settings"]["steps"] == 6

@@ -9,7 +9,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from grids import BOUNDARIES, by_loops, kronecker, relative_error, scipy_product, scipy_solution
 from torch.autograd import gradcheck, gradgradcheck
 
 from pt3d_largesteps import (
@@ -22,6 +21,7 @@ from pt3d_largesteps import (
 )
 from pt3d_largesteps.solvers import ConvergenceError, GridConjugateGradientSolver, solve, solve_grid
 from pt3d_largesteps.solvers.grid import best_solver
+from support.grids import BOUNDARIES, by_loops, kronecker, relative_error, scipy_product, scipy_solution
 
 ITERATIVE_AND_DIRECT = pytest.mark.parametrize("solver", ["cholesky", "conjugate_gradient"])
 SHAPES = [(1,), (2,), (7,), (4, 3), (1, 5), (2, 3, 4)]

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import gpytoolbox
 import pytest
 import torch
-from comparing import assert_same_sums, gradcheck
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch3d.ops import cot_laplacian
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import book, empty, equilateral_triangle, grid, ragged, real_mesh, shapes, with_degenerate_faces
 
 from pt3d_largesteps import combinatorial_laplacian, cotangent_laplacian
-from pt3d_largesteps.laplacian import laplacian_from_edges
+from pt3d_largesteps.matrices.laplacian import laplacian_from_edges
+from support.comparing import assert_same_sums, gradcheck
+from support.shapes import book, empty, equilateral_triangle, grid, ragged, real_mesh, shapes, with_degenerate_faces
 
 BOTH = pytest.mark.parametrize("laplacian", [combinatorial_laplacian, cotangent_laplacian])
 EVERY_SHAPE = pytest.mark.parametrize("name", list(shapes()))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from comparing import gradcheck, gradgradcheck
 from pytorch3d.utils import ico_sphere
-from shapes import ragged, shapes
 
 from pt3d_largesteps import SystemMatrix, combinatorial_laplacian, compute_matrix, cotangent_laplacian, lambda_from_alpha
+from support.comparing import gradcheck, gradgradcheck
+from support.shapes import ragged, shapes
 
 
 @pytest.mark.parametrize("name", list(shapes()))

@@ -7,17 +7,16 @@ import sys
 
 import pytest
 import torch
-from matrices import mesh_matrix
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import empty, grid, ragged, with_isolated_vertices
-from test_batch import optimise
-from test_cholesky import EVERY_DTYPE, GRAPHS, backward_error, graph_matrix
-from test_cholesky_batch import batch as sphere_matrices
 
 from pt3d_largesteps import BatchSystem, LargeSteps, SystemMatrix, compute_matrix
 from pt3d_largesteps.solvers import CholeskyFactor, analyze, base, factorize, solve, solver_for, symbolic
 from pt3d_largesteps.solvers.cholesky import CholeskySolver
+from support.graphs import EVERY_DTYPE, GRAPHS, graph_matrix
+from support.matrices import backward_error, mesh_matrix, sphere_matrices
+from support.optimising import optimise
+from support.shapes import empty, grid, ragged, with_isolated_vertices
 
 if not torch.cuda.is_available():
     pytest.skip("needs CUDA", allow_module_level=True)

@@ -5,18 +5,17 @@ import re
 
 import pytest
 import torch
-from matrices import mesh_matrix
-from operators import factorize_arguments, operator, solve_arguments
 from pytorch3d.renderer import FoVPerspectiveCameras
 from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
-from shapes import grid, ragged
-from test_batch import optimise
-from test_cholesky_errors import with_diagonal
 
 from pt3d_largesteps import BatchSystem, LargeSteps, UniformAdam, combinatorial_laplacian, compute_matrix
 from pt3d_largesteps.renderers import PyTorch3DRenderer
 from pt3d_largesteps.solvers import NotPositiveDefiniteError, analyze, factorize, solve
+from support.matrices import mesh_matrix, with_diagonal
+from support.operators import factorize_arguments, operator, solve_arguments
+from support.optimising import optimise
+from support.shapes import grid, ragged
 
 if not torch.cuda.is_available():
     pytest.skip("needs CUDA", allow_module_level=True)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
-from shapes import grid, ragged
-from test_cholesky import backward_error
 
-from pt3d_largesteps import BatchSystem, LargeSteps, LargeStepsAdam, UniformAdam, compute_matrix, ops
+from pt3d_largesteps import BatchSystem, LargeSteps, LargeStepsAdam, UniformAdam, compute_matrix
+from pt3d_largesteps.native import operators
 from pt3d_largesteps.solvers import CholeskyFactor, analyze, factorize
+from support.matrices import backward_error
+from support.shapes import grid, ragged
 
 if not torch.cuda.is_available():
     pytest.skip("needs CUDA", allow_module_level=True)
@@ -168,7 +169,7 @@ class TestStreams:
         with torch.cuda.stream(stream):
             torch.cuda._sleep(100_000_000)
             values.mul_(2)
-            numbers, _ = ops.factorize(values, symbolic.index, False, symbolic.factor_plan)
+            numbers, _ = operators.factorize(values, symbolic.index, False, symbolic.factor_plan)
         stream.synchronize()
         assert torch.equal(numbers, expected)
 

@@ -4,15 +4,16 @@ import pickle
 
 import pytest
 import torch
-from emulation import load_emulation
-from matrices import mesh_matrix, scipy_solve
 from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import empty, grid, ragged, with_isolated_vertices
 
-from pt3d_largesteps import LargeSteps, UniformAdam, ops
+from pt3d_largesteps import LargeSteps, UniformAdam
+from pt3d_largesteps.native import operators
 from pt3d_largesteps.solvers import NotPositiveDefiniteError, analyze, factorize, solve, symbolic
 from pt3d_largesteps.solvers.symbolic import SymbolicFactor
+from support.emulation import load_emulation
+from support.matrices import mesh_matrix, scipy_solve
+from support.shapes import empty, grid, ragged, with_isolated_vertices
 
 OPS = torch.ops.pt3d_largesteps
 TOLERANCE = {torch.float32: 3e-6, torch.float64: 1e-12}
@@ -70,7 +71,7 @@ def test_the_structure_is_that_of_the_matrix():
 
 def _order(factor) -> torch.Tensor:
     index = factor.symbolic.index
-    start = int(index[ops.reference.SECTION_OFFSETS + ops.reference.OLD_FROM_NEW])
+    start = int(index[operators.reference.SECTION_OFFSETS + operators.reference.OLD_FROM_NEW])
     return index[start : start + factor.symbolic.num_verts].long()
 
 

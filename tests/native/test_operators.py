@@ -4,14 +4,15 @@ import warnings
 
 import pytest
 import torch
-from comparing import gradcheck, gradgradcheck
-from operators import factorize_arguments, operator, solve_arguments
 from pytorch3d.utils import ico_sphere, torus
-from shapes import ragged
 from torch.autograd import forward_ad
 
-from pt3d_largesteps import LargeSteps, SystemMatrix, compute_matrix, ops
+from pt3d_largesteps import LargeSteps, SystemMatrix, compute_matrix
+from pt3d_largesteps.native import operators
 from pt3d_largesteps.solvers import CholeskyFactor, analyze, factorize, solve
+from support.comparing import gradcheck, gradgradcheck
+from support.operators import factorize_arguments, operator, solve_arguments
+from support.shapes import ragged
 
 OPS = torch.ops.pt3d_largesteps
 
@@ -262,7 +263,7 @@ class TestTransforms:
         rhs = torch.randn(42, 2, dtype=torch.float64, device=device)
 
         def solution(scale):  # of the matrix scale M
-            return ops.solve(scale * factor.matrix_values, *solve_arguments(factor, rhs)[1:])
+            return operators.solve(scale * factor.matrix_values, *solve_arguments(factor, rhs)[1:])
 
         one = torch.ones((), dtype=torch.float64, device=device)
         _, tangent = torch.func.jvp(solution, (one,), (one,))

@@ -12,10 +12,12 @@ import scipy.sparse
 import scipy.sparse.linalg
 import torch
 from pytorch3d.utils import ico_sphere
-from shapes import shapes
 
-from pt3d_largesteps import LargeSteps, SystemMatrix, UniformAdam, compute_matrix, ops, reference
+from pt3d_largesteps import LargeSteps, SystemMatrix, UniformAdam, compute_matrix
+from pt3d_largesteps.native import operators, reference
 from pt3d_largesteps.solvers import analyze, factorize
+from support.matrices import with_diagonal
+from support.shapes import shapes
 
 BOTH_DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-10)])
 
@@ -27,10 +29,6 @@ def shape_matrix(name: str, dtype=torch.float64) -> SystemMatrix:
 
 def index_of(matrix: SystemMatrix, positions=None, leaf_size: int = 24) -> torch.Tensor:
     return reference.analyze(matrix.crow_indices, matrix.col_indices, positions, leaf_size)
-
-
-def with_diagonal(matrix: SystemMatrix, vertex: int, entry: float) -> torch.Tensor:
-    return torch.where((matrix.row_indices == vertex) & (matrix.col_indices == vertex), entry, matrix.values)
 
 
 @pytest.mark.parametrize("with_positions", [False, True])
@@ -98,14 +96,14 @@ class TestBreakdowns:
         values = with_diagonal(matrix, vertex, entry)
         compiled = analyze(matrix).index
         reports = [reference.factorize(values, index, True)[1] for index in (index_of(matrix), compiled)]
-        reports.append(ops.factorize(values, compiled, True)[1])
+        reports.append(operators.factorize(values, compiled, True)[1])
         assert [(int(report[0]), float(report[2])) for report in reports] == 3 * [(vertex, entry)]
 
     def test_of_several_both_name_the_same_on_one_structure(self):
         matrix = shape_matrix("sphere")
         index = analyze(matrix).index
         for values in (-matrix.values, torch.zeros_like(matrix.values), with_diagonal(matrix, 3, -1.0).clamp_max(0.0)):
-            mine, compiled = (factorize(values, index, True)[1] for factorize in (reference.factorize, ops.factorize))
+            mine, compiled = (factorize(values, index, True)[1] for factorize in (reference.factorize, operators.factorize))
             assert int(mine[0]) == int(compiled[0]) >= 0
 
     def test_patterns_that_are_refused(self):
@@ -129,9 +127,10 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import torch
     from pytorch3d.utils import ico_sphere
-    from pt3d_largesteps import LargeSteps, UniformAdam, available_solvers, compute_matrix, ops
+    from pt3d_largesteps import LargeSteps, UniformAdam, available_solvers, compute_matrix
+    from pt3d_largesteps.native import operators
     from pt3d_largesteps.solvers import analyze, factorize
-    assert not ops.is_compiled()
+    assert not operators.is_compiled()
     steps = [LargeSteps(ico_sphere(level), solver="cholesky") for level in (2, 1)]
     optimizer = UniformAdam(steps[0].parameters(), lr=1e-2)
     for _ in range(5):
@@ -174,7 +173,7 @@ def alone(saved, tmp_path_factory) -> dict:
     (folder / "in").write_bytes(pickle.dumps((*saved, saved[0].matrix_values.tolist())))
     environment = {**os.environ, "PT3D_LARGESTEPS_NO_EXTENSION": "1"}
     command = [sys.executable, "-c", ALONE, str(folder / "in"), str(folder / "out")]
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     result = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return pickle.loads((folder / "out").read_bytes())

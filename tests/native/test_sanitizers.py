@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from pytorch3d.utils import ico_sphere
 
 from pt3d_largesteps import compute_matrix
-from pt3d_largesteps._extension import is_compiled
+from pt3d_largesteps.native.library import is_compiled
 from pt3d_largesteps.solvers import analyze, factorize, solve
 
 pytestmark = pytest.mark.slow
 
-SOURCES = Path(__file__).resolve().parents[1] / "csrc"
+SOURCES = Path(__file__).resolve().parents[2] / "csrc"
 TESTS = ("test_analysis", "test_cholesky", "test_cuda", "test_ordering", "test_parallel")
 # Those with the inner loops on every instruction set; the longest first.
 ADDRESS_RUNS = [
@@ -55,14 +55,14 @@ def compile_programs(folder: Path, programs: tuple[str, ...], sanitizers: str = 
     run([str(probe), "-o", str(folder / "probe")])
     if (result := run_program(folder / "probe")).returncode != 0:  # there are kernels it cannot place its memory in
         pytest.skip(f"-fsanitize={sanitizers} does not work here: {result.stderr.strip()}")
-    library = [path for layer in ("core", "cpu") for path in (SOURCES / layer).glob("*.cpp")]
+    library = [path for layer in ("threads", "dissection", "structure", "cpu") for path in (SOURCES / layer).glob("*.cpp")]
     emulated = list((SOURCES / "cuda").glob("*.cu")) if "test_cuda" in programs else []  # whose threads are contexts of one
     sources = sorted(
         [*library, *emulated, *(SOURCES / "tests" / f"{name}.cpp" for name in programs)], key=lambda path: path.stem
     )
     sources.sort(key=lambda path: not path.stem.startswith("kernels_"))  # what takes longest first
     with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
-        include = [f"-I{SOURCES / layer}" for layer in ("core", "tests")]
+        include = [f"-I{SOURCES / 'tests'}"]
         list(pool.map(lambda path: run([*include, "-x", "c++", "-c", str(path), "-o", str(made_of(path))]), sources))
         objects = [str(made_of(path)) for path in (*library, *emulated)]
         list(pool.map(lambda name: run([str(folder / f"tests_{name}.cpp.o"), *objects, "-o", str(folder / name)]), programs))

@@ -5,11 +5,8 @@ import pickle
 
 import pytest
 import torch
-from comparing import gradcheck, gradgradcheck
 from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import grid, ragged
-from test_batch import double
 
 from pt3d_largesteps import (
     BatchSystem,
@@ -22,6 +19,9 @@ from pt3d_largesteps import (
     to_differential,
 )
 from pt3d_largesteps.solvers import available_solvers
+from support.comparing import gradcheck, gradgradcheck
+from support.optimising import double
+from support.shapes import grid, ragged
 
 BATCH = double(join_meshes_as_batch([ico_sphere(1), torus(0.3, 1.0, 6, 9), ico_sphere(1), grid()]))
 OPTIONS = [

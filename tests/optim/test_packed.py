@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pt3d_largesteps import PackedParameter, UniformAdam
-from pt3d_largesteps.packed import Segments
+from pt3d_largesteps.optim.packed import Segments
 
 
 @pytest.mark.parametrize("sizes", [[4, 4, 4], [5, 0, 7], [0, 12, 0], [3, 3, 6], [12], [1] * 12, [2, 4, 2, 4], [1, 1, 4] * 2])

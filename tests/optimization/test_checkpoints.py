@@ -10,13 +10,13 @@ import time
 
 import pytest
 import torch
-from descents import SHORT, SMALL, NoisyViews, to_ellipsoid
 from pytorch3d.renderer import TexturesUV, TexturesVertex
 from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
 
 from pt3d_largesteps import Stage, optimize
 from pt3d_largesteps.solvers import symbolic
+from support.descents import SHORT, SMALL, NoisyViews, to_ellipsoid
 
 
 class TestCheckpoints:
@@ -68,7 +68,7 @@ class TestCheckpoints:
             sys.path.insert(0, sys.argv[2])
             from pytorch3d.utils import ico_sphere
             import dataclasses
-            from descents import NoisyViews, SMALL
+            from support.descents import NoisyViews, SMALL
             from pt3d_largesteps import optimize
             torch.manual_seed(0)
             config = dataclasses.replace(SMALL, steps=60)

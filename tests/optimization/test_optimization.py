@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from descents import SHORT, SMALL, TWO_STAGES, NoisyViews, to_ellipsoid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch3d.renderer import TexturesVertex
@@ -16,6 +15,7 @@ from pt3d_largesteps import LargeSteps, OptimizationConfig, Stage, UniformAdam, 
 from pt3d_largesteps.optimization import History, Optimization, large_steps, mean_edge_lengths
 from pt3d_largesteps.optimization.progress import Progress
 from pt3d_largesteps.optimization.views import ShuffledViews
+from support.descents import SHORT, SMALL, TWO_STAGES, NoisyViews, to_ellipsoid
 
 
 class TestStages:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
@@ -17,20 +16,19 @@ import torch
 from pytorch3d.io import load_obj
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
-from shapes import real_mesh
 
 import coarse_to_fine
 import cuda_graph
-import reconstruct
+from pt3d_largesteps.commands import reconstruct
 from pt3d_largesteps.metrics import intersection_over_union, self_intersecting_faces, surface_distance
+from pt3d_largesteps.reconstruction.loading import TargetError, into_unit_ball, load_target
+from pt3d_largesteps.reconstruction.optimization import reconstruct as optimize
+from pt3d_largesteps.reconstruction.settings import Settings
+from pt3d_largesteps.reconstruction.shapes import SHAPES, animal
+from pt3d_largesteps.reconstruction.views import fibonacci_cameras
 from pt3d_largesteps.renderers import PyTorch3DRenderer
-from reconstruction.loading import TargetError, into_unit_ball, load_target
-from reconstruction.optimization import reconstruct as optimize
-from reconstruction.settings import Settings
-from reconstruction.shapes import SHAPES, animal
-from reconstruction.views import fibonacci_cameras
+from support.shapes import real_mesh
 
-SCRIPT = Path(reconstruct.__file__)
 WRITTEN = {"result.obj", "comparison.png", "turntable.gif", "loss.png", "metrics.json"}
 REMESHED = ["--steps", "5", "--views", "4", "--resolution", "24"]
 SMALL = [*REMESHED, "--no-remesh"]
@@ -218,7 +216,9 @@ def test_ctrl_c_writes_what_there_is(tmp_path):
     command = [
         sys.executable,
         "-u",
-        str(SCRIPT),
+        "-m",
+        "pt3d_largesteps",
+        "reconstruct",
         "--steps",
         "100000",
         "--views",

@@ -7,9 +7,9 @@ import torch
 from pytorch3d.renderer import FoVOrthographicCameras, FoVPerspectiveCameras, look_at_view_transform
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import grid
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
+from support.shapes import grid
 
 LOOK = look_at_view_transform(2.7, torch.tensor([10.0, -20.0, 60.0]), torch.tensor([0.0, 100.0, 215.0]))
 

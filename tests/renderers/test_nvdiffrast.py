@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 
-import nvdiffrast_emulation
 import pytest
 import torch
 from pytorch3d.renderer import (
@@ -24,10 +23,11 @@ from pytorch3d.renderer import (
 from pytorch3d.renderer.fisheyecameras import FishEyeCameras
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import empty
 
 from pt3d_largesteps.renderers import NvdiffrastRenderer, PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.renderers import nvdiffrast as renderer_module
+from support import nvdiffrast_emulation
+from support.shapes import empty
 
 LOOK = look_at_view_transform(2.7, torch.tensor([10.0, -20.0, 60.0]), torch.tensor([0.0, 100.0, 215.0]))
 LIGHT = SphericalHarmonicsLight.default()

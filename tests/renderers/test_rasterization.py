@@ -13,10 +13,10 @@ from pytorch3d.renderer import (
 )
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import empty, grid, real_mesh
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, rasterization
 from pt3d_largesteps.renderers.scene import make_scene
+from support.shapes import empty, grid, real_mesh
 
 VIEWS = look_at_view_transform(2.7, torch.tensor([10.0, -20.0, 75.0]), torch.tensor([0.0, 100.0, 215.0]))
 SIZES = [16, 64, (48, 80), (75, 40)]

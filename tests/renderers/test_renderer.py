@@ -8,10 +8,10 @@ from pytorch3d.renderer import FoVPerspectiveCameras, look_at_view_transform
 from pytorch3d.renderer.fisheyecameras import FishEyeCameras
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
-from shapes import empty, grid
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight, vertex_normals
 from pt3d_largesteps.renderers.shading import spherical_harmonics
+from support.shapes import empty, grid
 
 LOOK = look_at_view_transform(2.7, torch.tensor([10.0, 60.0]), torch.tensor([0.0, 215.0]))
 WHITE = SphericalHarmonicsLight.from_directions(torch.zeros(0, 3), torch.zeros(0, 3), ambient=1.0)

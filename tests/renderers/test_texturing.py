@@ -14,10 +14,10 @@ from pytorch3d.renderer import (
 )
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import empty
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight
 from pt3d_largesteps.renderers.texturing import vertex_colors
+from support.shapes import empty
 
 UNLIT = SphericalHarmonicsLight.ambient()
 LOOK = look_at_view_transform(2.7, torch.tensor([10.0, -20.0, 60.0]), torch.tensor([0.0, 100.0, 215.0]))

@@ -6,11 +6,11 @@ import pytest
 import torch
 from pytorch3d.renderer import FoVPerspectiveCameras, TexturesUV, TexturesVertex, look_at_view_transform
 from pytorch3d.structures import Meshes, join_meshes_as_batch
-from shapes import empty
 
 from pt3d_largesteps.renderers import PyTorch3DRenderer, SphericalHarmonicsLight, uv
 from pt3d_largesteps.renderers.texturing import vertex_colors
 from pt3d_largesteps.renderers.uv import UVRenderer
+from support.shapes import empty
 
 SQUARE = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]])
 TWO_TRIANGLES = torch.tensor([[0, 1, 2], [0, 2, 3]])

@@ -16,8 +16,8 @@ import pytest
 import torch
 from pytorch3d.utils import ico_sphere
 
-import reconstruct
 from pt3d_largesteps import OptimizationConfig, Stage, optimize
+from pt3d_largesteps.commands import reconstruct
 from pt3d_largesteps.report import Report, ThreeError, three
 
 FILES = {

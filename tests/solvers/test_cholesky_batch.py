@@ -2,24 +2,15 @@
 
 import pytest
 import torch
-from comparing import gradcheck, gradgradcheck
-from operators import operator, solve_arguments
-from pytorch3d.utils import ico_sphere
 
-from pt3d_largesteps import SystemMatrix, compute_matrix, reference
+from pt3d_largesteps import SystemMatrix
+from pt3d_largesteps.native import reference
 from pt3d_largesteps.solvers import NotPositiveDefiniteError, analyze, factorize, solve
+from support.comparing import gradcheck, gradgradcheck
+from support.matrices import sphere_matrices
+from support.operators import operator, solve_arguments
 
 SOLVERS = ["cholesky", "cholespy", "conjugate_gradient"]
-
-
-def batch(level: int, lambdas: list[float], dtype=torch.float64, device="cpu") -> SystemMatrix:
-    """Matrices of one sphere."""
-    sphere = ico_sphere(level).to(device)
-    verts, faces = sphere.verts_packed().to(dtype), sphere.faces_packed()
-    matrices = [compute_matrix(verts, faces, lambda_=lambda_) for lambda_ in lambdas]
-    first = matrices[0]
-    values = torch.stack([matrix.values for matrix in matrices])
-    return SystemMatrix(first.crow_indices, first.col_indices, values, first.positions)
 
 
 @pytest.fixture(params=[1, 2])
@@ -34,7 +25,7 @@ def threads(request):
 @pytest.mark.parametrize("num_columns", [0, 1, 3, 20])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_member_of_a_small_batch_is_solved_to_the_same_bits_as_alone(level, num_columns, dtype, threads):
-    matrix = batch(level, [1.0, 19.0, 100.0], dtype)
+    matrix = sphere_matrices(level, [1.0, 19.0, 100.0], dtype)
     rhs = torch.randn(3, matrix.shape[0], num_columns, dtype=dtype)
     symbolic = analyze(matrix, matrix.positions)
     together = factorize(symbolic, matrix)
@@ -49,7 +40,7 @@ def test_a_member_of_a_small_batch_is_solved_to_the_same_bits_as_alone(level, nu
 @pytest.mark.parametrize("size", [4, 5, 9, 24])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-14)])
 def test_many_with_one_factor_are_solved_side_by_side(level, size, dtype, tolerance, device):
-    matrix = batch(level, [19.0], dtype, device).matrices()[0]
+    matrix = sphere_matrices(level, [19.0], dtype, device).matrices()[0]
     factor = factorize(analyze(matrix, matrix.positions), matrix)
     rhs = torch.randn(size, matrix.shape[0], 3, dtype=dtype, device=device)
     before, results = torch.get_num_threads(), []
@@ -74,7 +65,7 @@ def test_many_with_one_factor_are_solved_side_by_side(level, size, dtype, tolera
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("lambdas", [[19.0], [19.0, 19.0, 3.0]])
 def test_every_solver_takes_batches(solver, lambdas, device):
-    matrix = batch(1, lambdas, device=device)
+    matrix = sphere_matrices(1, lambdas, device=device)
     rhs = torch.randn(len(lambdas), 42, 2, dtype=torch.float64, device=device)
     expected = torch.linalg.solve(matrix.to_dense(), rhs)
     torch.testing.assert_close(solve(matrix, rhs, solver), expected, rtol=1e-9, atol=1e-10)
@@ -102,7 +93,7 @@ def test_derivatives_in_values_and_right_hand_sides(solver, shared, device):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_what_torch_wants_of_an_operator(shared, device):
-    matrix = batch(1, [1.0, 2.0], device=device)
+    matrix = sphere_matrices(1, [1.0, 2.0], device=device)
     factor = factorize(analyze(matrix), matrix.values[0] if shared else matrix.values)
     rhs = torch.randn(2, 42, 3, dtype=torch.float64, device=device, requires_grad=True)
     torch.library.opcheck(operator("solve", device), solve_arguments(factor, rhs))
@@ -111,7 +102,7 @@ def test_what_torch_wants_of_an_operator(shared, device):
 
 
 def test_vmap_over_matrices_and_their_factors(device):
-    matrix = batch(1, [1.0, 2.0, 3.0], device=device)
+    matrix = sphere_matrices(1, [1.0, 2.0, 3.0], device=device)
     factor = factorize(analyze(matrix), matrix.values)
     rhs = torch.randn(3, 42, 2, dtype=torch.float64, device=device)
     _, _, index, _, *others = solve_arguments(factor, rhs)
@@ -131,7 +122,7 @@ def test_vmap_over_matrices_and_their_factors(device):
 
 @pytest.mark.parametrize("size", [0, 2])
 def test_the_plain_torch_version_agrees(size):
-    matrix = batch(1, [1.0, 19.0])
+    matrix = sphere_matrices(1, [1.0, 19.0])
     index = reference.analyze(matrix.crow_indices, matrix.col_indices, None, 16)
     factor, breakdown = reference.factorize(matrix.values[:size], index, True)
     assert breakdown.shape == (size, 3)
@@ -141,7 +132,7 @@ def test_the_plain_torch_version_agrees(size):
 
 
 def test_products_and_residuals(device):
-    matrix = batch(1, [1.0, 19.0], device=device)
+    matrix = sphere_matrices(1, [1.0, 19.0], device=device)
     x = torch.randn(2, 42, 3, dtype=torch.float64, device=device)
     torch.testing.assert_close(matrix @ x, matrix.to_dense() @ x)
     factor = factorize(analyze(matrix), matrix)
@@ -150,7 +141,7 @@ def test_products_and_residuals(device):
 
 
 def test_the_matrix_at_fault_is_named(device):
-    matrix = batch(1, [1.0, 1.0, 1.0], device=device)
+    matrix = sphere_matrices(1, [1.0, 1.0, 1.0], device=device)
     matrix.values[1] = -matrix.values[1]
     with pytest.raises(NotPositiveDefiniteError, match="the diagonal itself is not positive") as caught:
         factorize(analyze(matrix), matrix)
@@ -159,7 +150,7 @@ def test_the_matrix_at_fault_is_named(device):
 
 @pytest.mark.parametrize("shape", [(42, 3), (3, 42, 3), (2, 41, 3), (42,), (2, 42)])
 def test_right_hand_sides_of_another_shape(shape, device):
-    matrix, rhs = batch(1, [1.0, 2.0], device=device), torch.ones(shape, dtype=torch.float64, device=device)
+    matrix, rhs = sphere_matrices(1, [1.0, 2.0], device=device), torch.ones(shape, dtype=torch.float64, device=device)
     with pytest.raises(ValueError, match=r"rhs: expected a tensor of shape \(2, 42, k\), got"):
         factorize(analyze(matrix), matrix).solve(rhs)
     with pytest.raises(ValueError, match=r"rhs: expected a tensor of shape \(2, 42, k\), got"):

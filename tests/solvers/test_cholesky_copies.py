@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from matrices import mesh_matrix, scipy_solve
 from pytorch3d.utils import ico_sphere
-from shapes import grid
 
 from pt3d_largesteps import SystemMatrix
 from pt3d_largesteps.solvers import CholeskyFactor, analyze, factorize
 from pt3d_largesteps.solvers.symbolic import _Kept, _kept
+from support.matrices import mesh_matrix, scipy_solve
+from support.shapes import grid
 
 BOTH_DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.float64, 1e-10)])
 

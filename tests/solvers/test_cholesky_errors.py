@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from operators import factorize_arguments, operator, solve_arguments
 from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
 
 import pt3d_largesteps
 from pt3d_largesteps import LargeSteps, SystemMatrix, compute_matrix
 from pt3d_largesteps.solvers import NotPositiveDefiniteError, analyze, factorize
+from support.matrices import with_diagonal
+from support.operators import factorize_arguments, operator, solve_arguments
 
 OPS = torch.ops.pt3d_largesteps
 
@@ -28,12 +29,6 @@ def matrix(device) -> SystemMatrix:
 @pytest.fixture
 def factor(matrix):
     return factorize(analyze(matrix), matrix)
-
-
-def with_diagonal(matrix: SystemMatrix, vertex: int, entry: float) -> torch.Tensor:
-    """The values of the matrix with another diagonal entry."""
-    here = (matrix.row_indices == vertex) & (matrix.col_indices == vertex)
-    return torch.where(here, entry, matrix.values)
 
 
 class TestNotPositiveDefinite:

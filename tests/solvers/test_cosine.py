@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import scipy.sparse
 import torch
-from grids import BOUNDARIES, kronecker, relative_error, scipy_solution
 from torch.autograd import gradcheck, gradgradcheck
 
 from pt3d_largesteps import GridMatrix, from_differential, to_differential
-from pt3d_largesteps.solvers import grid_blocks
-from pt3d_largesteps.solvers.cosine import grid_solve, solve_uniform
-from pt3d_largesteps.solvers.grid_transforms import solve_by_torch
+from pt3d_largesteps.solvers.grid import cosine_on_cpu
+from pt3d_largesteps.solvers.grid.cosine import grid_solve, solve_uniform
+from pt3d_largesteps.solvers.grid.cosine_in_torch import solve_by_torch
+from support.grids import BOUNDARIES, kronecker, relative_error, scipy_solution
 
 SHAPES = [(1,), (2,), (9,), (16,), (1, 1), (8, 7), (5, 12), (4, 5, 6), (7, 1, 2)]
 PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
@@ -25,7 +25,7 @@ PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e
 @pytest.fixture
 def small_blocks(monkeypatch):
     """So small that every field is cut, along all axes, and by three threads."""
-    monkeypatch.setattr(grid_blocks, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(cosine_on_cpu, "BLOCK_BYTES", 256)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
@@ -245,8 +245,8 @@ def test_memory():
     code = """
 import torch
 from pathlib import Path
-from pt3d_largesteps.grid import GridMatrix
-from pt3d_largesteps.solvers.cosine import solve_uniform
+from pt3d_largesteps.grids.matrix import GridMatrix
+from pt3d_largesteps.solvers.grid.cosine import solve_uniform
 def peak():  # of this process alone; getrusage knows that of the parent too
     return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
 torch.set_num_threads(2)

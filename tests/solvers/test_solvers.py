@@ -10,17 +10,17 @@ import weakref
 
 import pytest
 import torch
-from comparing import gradcheck, gradgradcheck
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matrices import scipy_solve
 from pytorch3d.utils import ico_sphere
-from shapes import ragged, real_mesh, shapes, with_isolated_vertices
 
 from pt3d_largesteps import SystemMatrix, available_solvers, compute_matrix
-from pt3d_largesteps.laplacian import laplacian_from_edges
+from pt3d_largesteps.matrices.laplacian import laplacian_from_edges
 from pt3d_largesteps.solvers import ConjugateGradientSolver, ConvergenceError, solve, solver_for
 from pt3d_largesteps.solvers.cholesky import CholeskySolver
+from support.comparing import gradcheck, gradgradcheck
+from support.matrices import scipy_solve
+from support.shapes import ragged, real_mesh, shapes, with_isolated_vertices
 
 EVERY_SOLVER = pytest.mark.parametrize("solver", available_solvers())
 

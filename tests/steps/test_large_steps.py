@@ -8,12 +8,10 @@ import pickle
 
 import pytest
 import torch
-from comparing import gradcheck, gradgradcheck
 from pytorch3d.loss import mesh_edge_loss, mesh_laplacian_smoothing, mesh_normal_consistency
 from pytorch3d.renderer import TexturesUV, TexturesVertex
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere
-from shapes import empty, grid, ragged, shapes
 
 from pt3d_largesteps import (
     LargeSteps,
@@ -25,6 +23,8 @@ from pt3d_largesteps import (
     to_differential,
 )
 from pt3d_largesteps.solvers import ConjugateGradientSolver
+from support.comparing import gradcheck, gradgradcheck
+from support.shapes import empty, grid, ragged, shapes
 
 EVERY_SOLVER = pytest.mark.parametrize("solver", available_solvers())
 

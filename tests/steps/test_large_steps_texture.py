@@ -9,11 +9,11 @@ import pytest
 import torch
 from pytorch3d.renderer import TexturesUV
 from pytorch3d.structures import Meshes, join_meshes_as_batch
-from test_uv_texture import strip
 
 from pt3d_largesteps import LargeSteps, LargeStepsTexture, UniformAdam
 from pt3d_largesteps.renderers.texturing import surface_colors
 from pt3d_largesteps.solvers import ConjugateGradientSolver
+from support.uv_maps import strip
 
 CUT = [(0, 0, 8, 8), (12, 10, 20, 18)]
 SIDE_BY_SIDE = [(3, 2, 9, 8), (12, 4, 18, 11)]

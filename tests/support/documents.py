@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # A page defines what its code takes for granted in a comment, and excuses a block that cannot run in the comment before it.
 _BLOCK = re.compile(
     r"^<!-- setup\n(?P<setup>.*?)^-->$"

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
-from pt3d_largesteps._extension import is_compiled
+from pt3d_largesteps.native.library import is_compiled
 
-SOURCES = Path(__file__).resolve().parents[1] / "csrc"
+SOURCES = Path(__file__).resolve().parents[2] / "csrc"
 
 
 @functools.cache
@@ -25,7 +25,7 @@ def load_emulation() -> None:
     if compiler is None or not is_compiled():
         pytest.skip("there is no g++ here, or nothing is compiled")
     flags = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
-    flags += [f"-I{path}" for path in (SOURCES / "core", SOURCES / "tests", *include_paths())]
+    flags += [f"-I{path}" for path in (SOURCES / "tests", *include_paths())]
     with tempfile.TemporaryDirectory() as folder:
 
         def compile_one(source: Path) -> str:

@@ -12,7 +12,7 @@ from pytorch3d.io import load_obj
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
 
-_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "meshes"
+_BESIDE = Path(__file__).resolve().parents[3] / "shared" / "meshes"
 
 
 def real_mesh(name: str) -> Meshes:

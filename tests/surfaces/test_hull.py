@@ -18,11 +18,11 @@ from pytorch3d.utils import ico_sphere
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from pt3d_largesteps.reconstruction.loading import into_unit_ball
+from pt3d_largesteps.reconstruction.shapes import SHAPES
+from pt3d_largesteps.reconstruction.views import DISTANCE, FIELD_OF_VIEW, fibonacci_cameras
 from pt3d_largesteps.renderers import PyTorch3DRenderer
-from pt3d_largesteps.visual_hull import visual_hull
-from reconstruction.loading import into_unit_ball
-from reconstruction.shapes import SHAPES
-from reconstruction.views import DISTANCE, FIELD_OF_VIEW, fibonacci_cameras
+from pt3d_largesteps.surfaces.hull import visual_hull
 
 GENUS = {"animal": [0], "pot": [1], "mug": [1], "pretzel": [3], "links": [1, 1], "hand": [0], "star": [0]}  # of each part
 PIXEL = DISTANCE * np.tan(np.radians(FIELD_OF_VIEW / 2)) / 64  # at the origin, of 128

@@ -8,11 +8,11 @@ import torch
 from pytorch3d.renderer import TexturesUV, TexturesVertex
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import book, empty, grid, join, ragged, shapes, with_degenerate_faces, with_isolated_vertices
 from torch import nn
 
 from pt3d_largesteps import LargeSteps, UniformAdam, combinatorial_laplacian, remesh, replace_parameter
-from pt3d_largesteps.manifold import clean
+from pt3d_largesteps.surfaces.manifold import clean
+from support.shapes import book, empty, grid, join, ragged, shapes, with_degenerate_faces, with_isolated_vertices
 
 PASSED_OVER = {"not_manifold": "more than two faces", "degenerate": "opposite orientation"}
 

@@ -8,10 +8,10 @@ import torch
 from pytorch3d.renderer import TexturesUV, TexturesVertex
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import empty, grid, join, shapes
 
 from pt3d_largesteps.metrics import self_intersecting_faces
-from pt3d_largesteps.untangling import untangle
+from pt3d_largesteps.surfaces.untangling import untangle
+from support.shapes import empty, grid, join, shapes
 
 
 def moved_to(meshes: Meshes, verts: torch.Tensor) -> Meshes:

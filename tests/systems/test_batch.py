@@ -6,14 +6,16 @@ import pickle
 
 import pytest
 import torch
-from comparing import assert_same_sums, gradcheck, gradgradcheck
-from pytorch3d.structures import Meshes, join_meshes_as_batch
+from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import empty, grid, ragged, real_mesh, with_isolated_vertices
 
-from pt3d_largesteps import BatchSystem, LargeSteps, UniformAdam, combinatorial_laplacian, compute_matrix, ops
+from pt3d_largesteps import BatchSystem, LargeSteps, UniformAdam, combinatorial_laplacian, compute_matrix
+from pt3d_largesteps.native import operators
 from pt3d_largesteps.solvers import available_solvers
-from pt3d_largesteps.topologies import find_groups
+from pt3d_largesteps.systems.groups import find_groups
+from support.comparing import assert_same_sums, gradcheck, gradgradcheck
+from support.optimising import double, optimise
+from support.shapes import empty, grid, ragged, real_mesh, with_isolated_vertices
 
 SPHERE, TORUS, PATCH = ico_sphere(1), torus(0.3, 1.0, 6, 9), grid()
 BATCHES = {
@@ -26,31 +28,6 @@ BATCHES = {
     "with empty ones": ([empty(), SPHERE, empty(), SPHERE], "1 topology x 2 meshes, one factor"),
     "empty": ([empty()], "nothing to solve"),
 }
-
-
-def double(meshes: Meshes) -> Meshes:
-    return Meshes([verts.double() for verts in meshes.verts_list()], meshes.faces_list())
-
-
-def optimise(meshes: Meshes, dtype: torch.dtype, num_steps: int, **options) -> list[list[torch.Tensor]]:
-    """Each mesh becomes another shape, by a loss that is a sum over the meshes; the vertices of each after every step."""
-    meshes = double(meshes) if dtype == torch.float64 else meshes
-    steps = LargeSteps(meshes, **options)
-    optimizer = UniformAdam(steps.parameters(), lr=0.02)
-    start = meshes.verts_list()
-    # The scale of the loss differs from mesh to mesh, and so would the step, if there were but one maximum.
-    goals = [verts * verts.new_tensor([0.6, 1.3, 0.9]) + 0.1 * torch.sin(3 * verts.flip(1)) for verts in start]
-    path = []
-    for _ in range(num_steps):
-        optimizer.zero_grad()
-        verts = steps().verts_list()
-        pairs = zip(verts, goals, strict=True)
-        loss = sum(len(goal) ** 2 * ((one - goal) ** 2 + (one - goal) ** 4).sum() for one, goal in pairs)
-        if loss.requires_grad:
-            loss.backward()
-        optimizer.step()
-        path.append([one.detach() for one in verts])
-    return path
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
@@ -124,16 +101,16 @@ class TestPolicy:
 def test_each_topology_is_analysed_and_factorised_once(monkeypatch, device):
     analysed, factorised = [], []
 
-    def analyze(crow_indices, *arguments, original=ops.analyze):
+    def analyze(crow_indices, *arguments, original=operators.analyze):
         analysed.append(len(crow_indices) - 1)
         return original(crow_indices, *arguments)
 
-    def factorize(values, *arguments, original=ops.factorize):
+    def factorize(values, *arguments, original=operators.factorize):
         factorised.append(tuple(values.shape))
         return original(values, *arguments)
 
-    monkeypatch.setattr(ops, "analyze", analyze)
-    monkeypatch.setattr(ops, "factorize", factorize)
+    monkeypatch.setattr(operators, "analyze", analyze)
+    monkeypatch.setattr(operators, "factorize", factorize)
     shapes = [grid(7, 5), torus(0.3, 1.0, 5, 11), grid(7, 5), torus(0.3, 1.0, 5, 11), grid(3, 13)]
     steps = LargeSteps(join_meshes_as_batch(shapes).to(device))
     steps(), steps()

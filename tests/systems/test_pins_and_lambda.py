@@ -4,22 +4,15 @@ import math
 
 import pytest
 import torch
-from comparing import gradcheck, gradgradcheck
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
-from shapes import empty, grid, ragged, with_degenerate_faces
-from test_batch import double
 
-from pt3d_largesteps import (
-    BatchSystem,
-    LargeSteps,
-    UniformAdam,
-    combinatorial_laplacian,
-    compute_matrix,
-    from_differential,
-    ops,
-)
+from pt3d_largesteps import BatchSystem, LargeSteps, UniformAdam, combinatorial_laplacian, compute_matrix, from_differential
+from pt3d_largesteps.native import operators
 from pt3d_largesteps.solvers import available_solvers
+from support.comparing import gradcheck, gradgradcheck
+from support.optimising import double
+from support.shapes import empty, grid, ragged, with_degenerate_faces
 
 TWINS = [ico_sphere(1), torus(0.3, 1.0, 6, 9), ico_sphere(1).scale_verts(1.5)]
 
@@ -90,7 +83,7 @@ class TestPins:
         with torch.no_grad():
             steps.u.add_(torch.randn_like(steps.u))
         shape = steps().verts_packed().detach()
-        monkeypatch.setattr(ops, "analyze", no_analysis)
+        monkeypatch.setattr(operators, "analyze", no_analysis)
         for pinned in (torch.tensor([40, 41]), torch.arange(92) < 30, None, torch.tensor([91])):
             pinned = None if pinned is None else pinned.to(device)
             steps.set_pinned(pinned)
@@ -255,7 +248,7 @@ class TestLambda:
             true.u.copy_(steps.u)
         goal = true().verts_packed().detach()
         steps()
-        monkeypatch.setattr(ops, "analyze", no_analysis)
+        monkeypatch.setattr(operators, "analyze", no_analysis)
         optimizer = torch.optim.Adam([lambda_], lr=0.1)
         for _ in range(400):
             optimizer.zero_grad()
@@ -280,7 +273,7 @@ class TestLambda:
         with torch.no_grad():
             steps.u.add_(torch.randn_like(steps.u))
         shape = steps().verts_packed().detach()
-        monkeypatch.setattr(ops, "analyze", no_analysis)
+        monkeypatch.setattr(operators, "analyze", no_analysis)
         for options in (
             {"lambda_": 1.0},
             {"alpha": 0.9},
@@ -348,7 +341,7 @@ class TestRefactorize:
         steps = LargeSteps(batch, lambda_=2.0, laplacian="cotangent")
         optimizer = UniformAdam(steps.parameters(), lr=0.05)
         steps()
-        monkeypatch.setattr(ops, "analyze", no_analysis)
+        monkeypatch.setattr(operators, "analyze", no_analysis)
         for step in range(12):
             if step % 4 == 3:
                 before = steps().verts_packed().detach()

@@ -18,7 +18,7 @@ from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 from torch import Tensor, nn
 
-from experiments.scene import SceneSpec, scene
+from paper.scene import SceneSpec, scene
 from pt3d_largesteps import LargeSteps, UniformAdam, combinatorial_laplacian, remesh
 
 REMESHED_STEP = 0.8

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch3d.structures import Meshes
 
-from experiments.descent import Descent
+from paper.descent import Descent
 from pt3d_largesteps.metrics import flipped_faces, hausdorff_distance, self_intersecting_faces, surface_distance
 
 

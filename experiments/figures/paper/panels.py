@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from pytorch3d.renderer.cameras import CamerasBase
 from pytorch3d.structures import Meshes
 
-from experiments.descent import Descent
-from reconstruction.drawing import draw_mesh
+from paper.descent import Descent
+from pt3d_largesteps.reconstruction.drawing import draw_mesh
 
 INCHES = 2.2  # of a panel
 

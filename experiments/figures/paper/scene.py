@@ -11,9 +11,9 @@ from pytorch3d.renderer import FoVPerspectiveCameras, TexturesVertex, look_at_vi
 from pytorch3d.structures import Meshes
 from torch import Tensor
 
-from experiments.targets import load
+from paper.targets import load
+from pt3d_largesteps.reconstruction.views import DISTANCE, FIELD_OF_VIEW, fibonacci_cameras
 from pt3d_largesteps.renderers import PyTorch3DRenderer, Renderer, SphericalHarmonicsLight
-from reconstruction.views import DISTANCE, FIELD_OF_VIEW, fibonacci_cameras
 
 RENDERERS = ("pytorch3d", "nvdiffrast")
 GRADIENT_BOOST = 3.0  # of nvdiffrast's antialiasing, as the paper's scripts have it

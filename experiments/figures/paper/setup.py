@@ -21,13 +21,13 @@ from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 from tqdm import tqdm
 
-from command_line import device, positive_int, refuse
-from experiments.descent import Descent, Recipe, descend
-from experiments.output import write
-from experiments.scene import RENDERERS, SceneSpec, make_renderer
-from experiments.targets import label, load, portrait_camera
-from reconstruction.loading import TargetError
-from reconstruction.optimization import START_RADIUS
+from paper.descent import Descent, Recipe, descend
+from paper.output import write
+from paper.scene import RENDERERS, SceneSpec, make_renderer
+from paper.targets import label, load, portrait_camera
+from pt3d_largesteps.commands.options import device, positive_int, refuse
+from pt3d_largesteps.reconstruction.loading import TargetError
+from pt3d_largesteps.reconstruction.optimization import START_RADIUS
 
 PAPER_LEVEL = 5  # of the spheres of 10,242 vertices that most of the paper's experiments start from
 

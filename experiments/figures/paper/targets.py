@@ -11,8 +11,8 @@ from pytorch3d.renderer import FoVPerspectiveCameras, look_at_view_transform
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
-from reconstruction.loading import TargetError, into_unit_ball, load_target
-from reconstruction.shapes import SHAPES
+from pt3d_largesteps.reconstruction.loading import TargetError, into_unit_ball, load_target
+from pt3d_largesteps.reconstruction.shapes import SHAPES
 
 MESHES = "PT3D_LARGESTEPS_MESHES"  # the variable that names a folder of OBJ files
 SPHERE_RADIUS = 0.9

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import describe
-from pt3d_largesteps.grid import GridMatrix
-from pt3d_largesteps.grid_differences import differences, multiply
-from pt3d_largesteps.grid_sparse import grid_system_matrix
-from pt3d_largesteps.solvers.cosine import solve_uniform
+from pt3d_largesteps.grids.differences import differences, multiply
+from pt3d_largesteps.grids.matrix import GridMatrix
+from pt3d_largesteps.grids.sparse import grid_system_matrix
+from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.solvers.differentiable import solve
-from pt3d_largesteps.solvers.grid_conjugate_gradient import GridConjugateGradientSolver
-from pt3d_largesteps.system import SystemMatrix
+from pt3d_largesteps.solvers.grid.conjugate_gradient import GridConjugateGradientSolver
+from pt3d_largesteps.solvers.grid.cosine import solve_uniform
 
 MAX_FACTORISED = {1: 2**20, 2: 2**20, 3: 2**15}  # valid texels, by the number of axes
 _NAMES = ("cosine", "cholesky", "cholespy", "conjugate_gradient")

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_number
-from pt3d_largesteps.grid import GridMatrix
-from pt3d_largesteps.grid_differences import both_valid, mean_of_ends, multiply_out
+from pt3d_largesteps.grids.differences import both_valid, mean_of_ends, multiply_out
+from pt3d_largesteps.grids.matrix import GridMatrix
 from pt3d_largesteps.solvers.conjugate_gradient import ConvergenceError
-from pt3d_largesteps.solvers.cosine import grid_solve
+from pt3d_largesteps.solvers.grid.cosine import grid_solve
 
 
 class GridConjugateGradientSolver:

@@ -24,10 +24,10 @@ import torch.autograd.forward_ad
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite
-from pt3d_largesteps.grid import GridMatrix
-from pt3d_largesteps.grid_differences import differences, multiply
-from pt3d_largesteps.solvers.grid_blocks import solve_in_blocks
-from pt3d_largesteps.solvers.grid_transforms import solve_by_torch
+from pt3d_largesteps.grids.differences import differences, multiply
+from pt3d_largesteps.grids.matrix import GridMatrix
+from pt3d_largesteps.solvers.grid.cosine_in_torch import solve_by_torch
+from pt3d_largesteps.solvers.grid.cosine_on_cpu import solve_in_blocks
 
 _LETTERS = {"natural": "n", "periodic": "p", "fixed": "f"}
 _NAMES = {letter: name for name, letter in _LETTERS.items()}

@@ -21,7 +21,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from pt3d_largesteps.grid_differences import eigenvalues_of_axis
+from pt3d_largesteps.grids.differences import eigenvalues_of_axis
 
 
 def transformed(x: Tensor, axis: int, boundary: str) -> Tensor:

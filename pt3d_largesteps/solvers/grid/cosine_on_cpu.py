@@ -24,7 +24,7 @@ import scipy.fft
 import scipy.fftpack
 import torch
 
-from pt3d_largesteps.solvers.grid_transforms import eigenvalues_in_order
+from pt3d_largesteps.solvers.grid.cosine_in_torch import eigenvalues_in_order
 
 BLOCK_BYTES = 2**20  # measured: between half and four times that there is little difference
 _DIVISOR_BYTES = 2**16  # of the eigenvalues at once: larger ones would be new pages of memory each time

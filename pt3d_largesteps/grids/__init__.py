@@ -1,0 +1,1 @@
+"""The same matrices on regular grids: lines, images and volumes."""
