@@ -2,7 +2,8 @@
 
     python benchmarks/bm_batch.py
     python benchmarks/bm_batch.py --numbers 64 --vertices 2562
-    python benchmarks/bm_batch.py --device cuda       # see cuda_batch.py
+    python benchmarks/bm_batch.py --pins 0.1          # with a tenth of the vertices pinned, beside none
+    python benchmarks/bm_batch.py --device cuda       # see on_cuda/batch.py
 
 A step is x = M^-1 u, the backward pass of a given gradient of x, and the optimiser: no loss, no renderer. "At once" is one
 LargeSteps of the whole batch with UniformAdam. "Loop" is a LargeSteps of each mesh and one UniformAdam of all their
@@ -39,6 +40,9 @@ def main() -> None:
         cuda_batch.main(options)
         return
     print(f"{heading()}\n{load}")
+    if options.pins is not None:
+        _compare_pins(options)
+        return
     head = ["meshes", "vertices each", "topologies", "threads", "at once, ms", "loop, ms", "cholespy, ms"]
     print(table_head([*head, "loop / at once", "cholespy / at once", "at once, us per mesh"]))
     rows = []
@@ -52,6 +56,24 @@ def main() -> None:
                     rows.append(_row(batch, num_verts, topologies, threads, options.seconds))
     if options.csv:
         write_csv(options.csv, rows)
+
+
+def _compare_pins(options: argparse.Namespace) -> None:
+    """A table of steps with and without pins."""
+    print(table_head(["meshes", "vertices each", "threads", "no pins, ms", "pins, ms", "pins / no pins", "of medians"]))
+    for num_verts in options.vertices or SIZES:
+        for number in options.numbers or [1, 16]:
+            batch = make_batch(num_verts, number, mixed=False)
+            gradients = [torch.randn_like(mesh.verts_packed()) for mesh in batch]
+            num_pinned = int(options.pins * len(batch[0].verts_packed()))
+            pinned = [torch.arange(num_pinned)] * number
+            for threads in options.threads:
+                set_threads(threads)
+                functions = {"free": _at_once(batch, gradients), "pinned": _at_once(batch, gradients, pinned=pinned)}
+                free, held = interleave(functions, options.seconds).values()
+                cells = [str(number), f"{num_verts:,}", str(threads), pair(free, MS), pair(held, MS)]
+                ratios = [single(held.min / free.min), single(held.median / free.median)]
+                print(f"| {' | '.join([*cells, *ratios])} |", flush=True)
 
 
 def _row(batch: list[Meshes], num_verts: int, topologies: str, threads: int, seconds: float) -> dict[str, Any]:
@@ -75,8 +97,8 @@ def _row(batch: list[Meshes], num_verts: int, topologies: str, threads: int, sec
     }  # fmt: skip
 
 
-def _at_once(batch: list[Meshes], gradients: list[torch.Tensor]) -> Callable[[], Any]:
-    steps = LargeSteps(join_meshes_as_batch(batch))
+def _at_once(batch: list[Meshes], gradients: list[torch.Tensor], **options: Any) -> Callable[[], Any]:
+    steps = LargeSteps(join_meshes_as_batch(batch), **options)
     optimizer = UniformAdam(steps.parameters(), lr=LR)
     gradient = torch.cat(gradients)
 
@@ -126,6 +148,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--vertices", type=int, nargs="+", choices=list(SIZES), help="of each mesh; all, or on cuda 2562")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="on the CPU")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each row, at least (default: %(default)s)")
+    parser.add_argument("--pins", type=float, help="the part of the vertices that is pinned, in [0, 1), beside none")
     parser.add_argument("--csv", type=Path, help="where to write the numbers too, on the CPU")
     parser.add_argument("--out-dir", type=Path, default=Path(__file__).resolve().parent / "results", help="on cuda")
     return parser.parse_args()

@@ -13,7 +13,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from pt3d_largesteps.compat._matrices import keep
-from pt3d_largesteps.matrices.edges import Assembly, FaceGraph
+from pt3d_largesteps.matrices.assembly import Assembly
+from pt3d_largesteps.matrices.edges import FaceGraph
 from pt3d_largesteps.matrices.lambda_alpha import Strength
 from pt3d_largesteps.matrices.laplacian import combinatorial_laplacian, laplacian_from_edges, packed_verts_faces
 from pt3d_largesteps.matrices.system import SystemMatrix

@@ -114,37 +114,38 @@ def both_valid(mask: Tensor, axis: int, boundary: str) -> Tensor:
     return mean_of_ends(mask.to(torch.float32), axis, boundary) == 1
 
 
-def edge_list(
-    shape: Sequence[int], boundary: Sequence[str], weights: Sequence[Tensor], device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The edges along all axes as pairs of texels, each once.
+def edges_of_grid(shape: Sequence[int], boundary: Sequence[str], device: torch.device) -> Tensor:
+    """(E, 2) int64, the edges along all axes as pairs of texels, each once; without those to the outside."""
+    texels = torch.arange(math.prod(shape), device=device).view(*shape)
+    edges = []
+    for k, (size, name) in enumerate(zip(shape, boundary, strict=True)):
+        ends = [texels.narrow(k, 0, size - 1), texels.narrow(k, 1, size - 1)]
+        if name == "periodic" and size > 2:  # of two texels both edges are one pair, and one texel has no neighbour
+            ends = [texels, texels.roll(-1, k)]
+        edges.append(torch.stack([end.reshape(-1) for end in ends], dim=1))
+    return torch.cat(edges)
+
+
+def weights_of_edges(shape: Sequence[int], boundary: Sequence[str], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The weights (E,) of :func:`edges_of_grid`, and what the edges to the outside add to the diagonal, (T,); differentiable.
 
     Args:
         weights: K tensors, which broadcast with D_k x.
-
-    Returns:
-        (E, 2) int64, their weights (E,), and what the edges to outside add to the diagonal, (T,).
     """
-    texels = torch.arange(math.prod(shape), device=device).view(*shape)
     excess = weights[0].new_zeros(shape)
-    edges, of_edges = [], []
-    for k, (name, weight) in enumerate(zip(boundary, weights, strict=True)):
-        axis, size = k - len(shape), shape[k]
+    of_edges = []
+    for k, (size, name, weight) in enumerate(zip(shape, boundary, weights, strict=True)):
         num_edges = size + {"natural": -1, "periodic": 0, "fixed": 1}[name]
         weight = weight.expand(*shape[:k], num_edges, *shape[k + 1 :])
-        ends = [texels.narrow(axis, 0, size - 1), texels.narrow(axis, 1, size - 1)]
         if name == "fixed":
-            outside = [weight.narrow(axis, 0, 1), weight.narrow(axis, size, 1)]
-            zeros = [weight.new_zeros(shape).narrow(axis, 0, count) for count in (size - 1,)]
-            excess = excess + torch.cat([outside[0], *zeros], axis) + torch.cat([*zeros, outside[1]], axis)
-            weight = weight.narrow(axis, 1, size - 1)
-        elif name == "periodic" and size > 2:
-            ends = [texels, texels.roll(-1, axis)]
-        elif name == "periodic":  # two texels have both their edges between them, one has none
-            weight = weight.sum(axis, keepdim=True).narrow(axis, 0, 1) if size == 2 else weight.narrow(axis, 0, 0)
-        edges.append(torch.stack([end.reshape(-1) for end in ends], dim=1))
+            inner = weight.new_zeros(shape).narrow(k, 0, size - 1)
+            first, last = weight.narrow(k, 0, 1), weight.narrow(k, size, 1)
+            excess = excess + torch.cat([first, inner], k) + torch.cat([inner, last], k)
+            weight = weight.narrow(k, 1, size - 1)
+        elif name == "periodic" and size <= 2:
+            weight = weight.sum(k, keepdim=True).narrow(k, 0, 1) if size == 2 else weight.narrow(k, 0, 0)
         of_edges.append(weight.reshape(-1))
-    return torch.cat(edges), torch.cat(of_edges), excess.reshape(-1)
+    return torch.cat(of_edges), excess.reshape(-1)
 
 
 def eigenvalues_of_axis(frequencies: Tensor, size: int, boundary: str) -> Tensor:

@@ -99,6 +99,7 @@ class GridMatrix:
         with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
             self._value = value if value.requires_grad else value.to(self.device, copy=True)
         self._kept: dict[Any, Any] = {}  # what is computed of numbers that do not require gradients
+        self.places: dict[bool, Any] = {}  # of the entries of the sparse matrix, whatever lambda is; filled by sparse.py
 
     @property
     def ndim(self) -> int:
@@ -238,7 +239,7 @@ class GridMatrix:
     def to(self, device: torch.device | str) -> GridMatrix:
         """The same on another device."""
         matrix = copy.copy(self)
-        matrix.device, matrix._kept = torch.device(device), {}
+        matrix.device, matrix._kept, matrix.places = torch.device(device), {}, {}
         matrix._value = self._value.to(device)
         matrix.mask = None if self.mask is None else self.mask.to(device)
         return matrix
@@ -250,4 +251,4 @@ class GridMatrix:
         return f"GridMatrix(shape={self.shape}, {self._name}={text}, boundary={self.boundary}, spacing={self.spacing}{valid})"
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_kept": {}, "places": {}}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pt3d_largesteps.grids.differences import edge_list
+from pt3d_largesteps.grids.differences import edges_of_grid, weights_of_edges
 from pt3d_largesteps.grids.matrix import GridMatrix
-from pt3d_largesteps.matrices.edges import Assembly
+from pt3d_largesteps.matrices.assembly import Assembly
 from pt3d_largesteps.matrices.laplacian import laplacian_from_edges
 from pt3d_largesteps.matrices.system import SystemMatrix
 
@@ -48,7 +49,8 @@ def grid_laplacian(
     matrix = GridMatrix(shape, 1.0, boundary=boundary, spacing=spacing, mask=mask, device=device)
     like = torch.empty(0, dtype=dtype, device=matrix.device)
     weights = [weight.reshape(weight.shape[-matrix.ndim :]) for weight in matrix.weights(like)[1:]]
-    edges, edge_weights, excess = edge_list(matrix.shape, matrix.boundary, weights, matrix.device)
+    edges = edges_of_grid(matrix.shape, matrix.boundary, matrix.device)
+    edge_weights, excess = weights_of_edges(matrix.shape, matrix.boundary, weights)
     kept = edge_weights != 0
     laplacian = laplacian_from_edges(edges[kept], edge_weights[kept], math.prod(matrix.shape))
     rows = excess.nonzero().squeeze(1)
@@ -74,17 +76,52 @@ def grid_system_matrix(matrix: GridMatrix, dtype: torch.dtype = torch.float32, *
         raise ValueError(f"matrix: expected one lambda for all fields, got one for each of {matrix.batch_size}")
     like = torch.empty(0, dtype=dtype, device=matrix.device)
     identity, *weights = (weight.reshape(weight.shape[-matrix.ndim :]) for weight in matrix.weights(like))
-    edges, edge_weights, diagonal = edge_list(matrix.shape, matrix.boundary, weights, matrix.device)
+    edge_weights, diagonal = weights_of_edges(matrix.shape, matrix.boundary, weights)
     diagonal = diagonal + identity.expand(matrix.shape).reshape(-1)
-    places = torch.ones(matrix.shape, device=matrix.device).nonzero().to(torch.float32)
+    places = places_of(matrix, valid_only)
+    if places.kept_edges is not None:
+        edge_weights = edge_weights.index_select(0, places.kept_edges)
+    if places.texels is not None:
+        diagonal = diagonal.index_select(0, places.texels)
+    values = places.assembly.values(edge_weights, diagonal)
+    return SystemMatrix.of_pattern(places.assembly.pattern, values, places.positions)
+
+
+@dataclass(frozen=True)
+class GridPlaces:
+    """What the sparse matrix of a grid has whatever lambda is.
+
+    Attributes:
+        assembly: of the edges between the rows.
+        positions: (V, 3), where the rows lie in space.
+        kept_edges: (E,) int64, which of the grid's edges join valid texels; None for all.
+        texels: (V,) int64, the texel of each row; None where the rows are all texels.
+    """
+
+    assembly: Assembly
+    positions: Tensor
+    kept_edges: Tensor | None
+    texels: Tensor | None
+
+
+def places_of(matrix: GridMatrix, valid_only: bool) -> GridPlaces:
+    """Found once for a grid and kept with it, also where lambda is learned."""
+    if valid_only not in matrix.places:
+        with torch.inference_mode(False):  # they are kept
+            matrix.places[valid_only] = _find_places(matrix, valid_only)
+    return matrix.places[valid_only]
+
+
+def _find_places(matrix: GridMatrix, valid_only: bool) -> GridPlaces:
+    edges = edges_of_grid(matrix.shape, matrix.boundary, matrix.device)
+    positions = torch.ones(matrix.shape, device=matrix.device).nonzero().to(torch.float32)
+    kept_edges = texels = None
     if matrix.mask is not None:
         valid = matrix.mask.flatten()
-        kept = valid[edges].all(1)
-        edges, edge_weights = edges[kept], edge_weights[kept]
+        kept_edges = valid[edges].all(1).nonzero().squeeze(1)
+        edges = edges[kept_edges]
         if valid_only:
-            edges = (valid.cumsum(0) - 1)[edges]
-            diagonal, places = diagonal[valid], places[valid]
-    assembly = Assembly(edges, len(diagonal))
-    positions = torch.nn.functional.pad(places * places.new_tensor(matrix.spacing), (0, 3 - matrix.ndim))
-    values = assembly.values(edge_weights, diagonal)
-    return SystemMatrix(assembly.crow_indices, assembly.col_indices, values, positions)
+            texels = valid.nonzero().squeeze(1)
+            edges, positions = (valid.cumsum(0) - 1)[edges], positions[texels]
+    positions = torch.nn.functional.pad(positions * positions.new_tensor(matrix.spacing), (0, 3 - matrix.ndim))
+    return GridPlaces(Assembly(edges, len(positions)), positions, kept_edges, texels)

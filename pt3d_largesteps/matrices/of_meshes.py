@@ -5,12 +5,12 @@ Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry"
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from pt3d_largesteps.matrices.edges import Assembly, FaceGraph
+from pt3d_largesteps.matrices.assembly import Assembly, EntryAssembly
+from pt3d_largesteps.matrices.edges import FaceGraph
 from pt3d_largesteps.matrices.given import checked_entries
 from pt3d_largesteps.matrices.lambda_alpha import Strength
 from pt3d_largesteps.matrices.laplacian import packed_verts_faces
@@ -69,5 +69,5 @@ def compute_matrix(
     rows, cols, values, num_rows = checked_entries("laplacian", laplacian)
     if num_rows != size:
         raise ValueError(f"laplacian: expected a matrix of {size} rows, one per vertex, got {(num_rows, num_rows)}")
-    entries = (rows.to(verts.device), cols.to(verts.device), values.to(verts), size)
-    return replace(SystemMatrix.of_entries(strength, *entries), positions=verts.detach(), num_verts_per_mesh=sizes)
+    assembly = EntryAssembly(rows.to(verts.device), cols.to(verts.device), size)
+    return SystemMatrix.from_assembly(assembly, values.to(verts), strength, verts.detach(), sizes)

@@ -7,17 +7,17 @@ Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry"
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
-from pt3d_largesteps.matrices.edges import Assembly
+from pt3d_largesteps.matrices.assembly import Assembly, EntryAssembly
 from pt3d_largesteps.matrices.given import checked_entries
 from pt3d_largesteps.matrices.lambda_alpha import Strength
 from pt3d_largesteps.matrices.laplacian import coalesced_coo
+from pt3d_largesteps.matrices.pattern import Pattern
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,8 @@ class SystemMatrix:
         positions: (V, 3), where the rows are points in space, or None. Solvers order the rows by them; no result depends
             on them beyond rounding.
         num_verts_per_mesh: where the rows are the packed vertices of several meshes, how many each has, or None.
+        pattern: the places of the entries (:class:`~pt3d_largesteps.matrices.pattern.Pattern`), made of the indices unless
+            given. Matrices that share a pattern are analysed once.
 
     Example:
         >>> matrix = compute_matrix(meshes, lambda_=19.0)
@@ -46,8 +48,13 @@ class SystemMatrix:
     values: Tensor
     positions: Tensor | None = field(default=None, repr=False)
     num_verts_per_mesh: tuple[int, ...] | None = field(default=None, repr=False)
+    pattern: Pattern = field(default=None, repr=False)  # type: ignore[assignment]  # filled below
     # Factorisations by solver name, filled by the solvers; left behind by copies and pickles.
     _solvers: dict = field(default_factory=dict, repr=False, init=False)
+
+    def __post_init__(self) -> None:
+        if self.pattern is None:
+            object.__setattr__(self, "pattern", Pattern(self.crow_indices, self.col_indices))
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> SystemMatrix:
@@ -56,8 +63,11 @@ class SystemMatrix:
         Raises:
             TypeError, ValueError: not square, not symmetric, or with an entry that is NaN or infinite.
         """
-        rows, cols, values, size = checked_entries("matrix", matrix)
-        return cls._identity_plus(0.0, 1.0, rows, cols, values, size)
+        rows, cols, entries, size = checked_entries("matrix", matrix)
+        assembly = EntryAssembly(rows, cols, size)
+        values = assembly.values(entries, entries.new_zeros(size))
+        _check_numbers(0.0, values.detach())
+        return cls.of_pattern(assembly.pattern, values)
 
     @classmethod
     def from_laplacian(
@@ -75,20 +85,7 @@ class SystemMatrix:
         Gradients reach the values of a torch tensor, once: torch's second derivatives through sparse tensors are wrong.
         """
         rows, cols, values, size = checked_entries("laplacian", laplacian)
-        return cls.of_entries(Strength.of(lambda_, alpha, (size,), values), rows, cols, values, size)
-
-    @classmethod
-    def of_entries(cls, strength: Strength, rows: Tensor, cols: Tensor, values: Tensor, size: int) -> SystemMatrix:
-        """Of the entries of a symmetric L, checked."""
-        if not strength.varies:
-            return cls._identity_plus(strength.identity, strength.value, rows, cols, values, size)
-        # The edges take the mean of their ends; what a row of L sums to, which is no edge's, takes the vertex's own.
-        on_row, on_col = strength.at(rows).value, strength.at(cols).value
-        excess = values.new_zeros(size).index_add(0, rows, 0.5 * values * (on_row - on_col))
-        diagonal = torch.arange(size, device=values.device)
-        rows, cols = torch.cat([rows, diagonal]), torch.cat([cols, diagonal])
-        values = torch.cat([0.5 * values * (on_row + on_col), excess])
-        return cls._identity_plus(strength.identity, 1.0, rows, cols, values, size)
+        return cls.from_assembly(EntryAssembly(rows, cols, size), values, Strength.of(lambda_, alpha, (size,), values))
 
     @classmethod
     def from_edges(
@@ -120,37 +117,28 @@ class SystemMatrix:
     @classmethod
     def from_assembly(
         cls,
-        assembly: Assembly,
+        assembly: Assembly | EntryAssembly,
         weights: Tensor,
         strength: Strength,
         positions: Tensor | None = None,
         num_verts_per_mesh: tuple[int, ...] | None = None,
     ) -> SystemMatrix:
-        """Of weights (E,), or (B, E) for a batch, on edges whose places are known; differentiable in weights and strength."""
-        edge_weights = strength.edge_weights(assembly.edges, weights)
-        values = assembly.values(edge_weights, strength.diagonal(weights, assembly.num_verts))
+        """Of weights (E,) on edges, or (B, E) for a batch, or of entries (K,) of L, whose places are known; differentiable in
+        them and in strength."""
+        values = assembly.system_values(weights, strength)
         _check_numbers(strength.identity, values.detach())
-        return cls(assembly.crow_indices, assembly.col_indices, values, positions, num_verts_per_mesh)
+        return cls.of_pattern(assembly.pattern, values, positions, num_verts_per_mesh)
 
     @classmethod
-    def _identity_plus(
+    def of_pattern(
         cls,
-        identity_weight: float | Tensor,
-        laplacian_weight: float | Tensor,
-        rows: Tensor,
-        cols: Tensor,
+        pattern: Pattern,
         values: Tensor,
-        size: int,
+        positions: Tensor | None = None,
+        num_verts_per_mesh: tuple[int, ...] | None = None,
     ) -> SystemMatrix:
-        diagonal = torch.arange(size, device=values.device)
-        keys = torch.cat([rows * size + cols, diagonal * (size + 1)])
-        entries = torch.cat([laplacian_weight * values, (identity_weight * values.new_ones(size))])
-        unique_keys, position = torch.unique(keys, return_inverse=True)
-        merged = entries.new_zeros(unique_keys.shape[0]).index_add(0, position, entries)
-        counts = torch.bincount(unique_keys // max(size, 1), minlength=size)
-        crow_indices = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        _check_numbers(identity_weight, merged.detach())
-        return cls(crow_indices, unique_keys % max(size, 1), merged)
+        """Of values (nnz,), or (B, nnz), at the places of a pattern, which are not looked at."""
+        return cls(pattern.crow_indices, pattern.col_indices, values, positions, num_verts_per_mesh, pattern)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -173,16 +161,14 @@ class SystemMatrix:
     def device(self) -> torch.device:
         return self.values.device
 
-    @cached_property
+    @property
     def row_indices(self) -> Tensor:
         """(nnz,) int64, the row of each entry."""
-        with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
-            rows = torch.arange(self.shape[0], device=self.device)
-            return rows.repeat_interleave(self.crow_indices.diff(), output_size=self.nnz)
+        return self.pattern.row_indices
 
     def diagonal(self) -> Tensor:
         """(V,) or (B, V), differentiable in the values."""
-        return self.values[..., self.row_indices == self.col_indices]
+        return self.values[..., self.pattern.on_diagonal]
 
     def matrices(self) -> list[SystemMatrix]:
         """The matrices of a batch, one by one."""
@@ -195,8 +181,7 @@ class SystemMatrix:
             pinned: (V,) bool, or (B, V) for a batch of matrices that differ.
         """
         touched = pinned.index_select(-1, self.row_indices) | pinned.index_select(-1, self.col_indices)
-        on_diagonal = (self.row_indices == self.col_indices).to(self.dtype)
-        return replace(self, values=torch.where(touched, on_diagonal, self.values))
+        return replace(self, values=torch.where(touched, self.pattern.on_diagonal.to(self.dtype), self.values))
 
     def check_rhs(self, name: str, rhs: Tensor) -> None:
         """Raises unless ``rhs`` is (V,), (V, k) or (B, V, k), of this matrix's dtype and device."""
@@ -228,8 +213,7 @@ class SystemMatrix:
         if values is self.values:
             return self
         positions = None if self.positions is None else self.positions.to(values.device)
-        crow_indices, col_indices = self.crow_indices.to(values.device), self.col_indices.to(values.device)
-        return SystemMatrix(crow_indices, col_indices, values, positions, self.num_verts_per_mesh)
+        return self.of_pattern(self.pattern.to(values.device), values, positions, self.num_verts_per_mesh)
 
     def detach(self) -> SystemMatrix:
         """The same matrix without gradients."""
@@ -252,7 +236,7 @@ class SystemMatrix:
         return f"SystemMatrix({batch}shape={self.shape}, nnz={self.nnz}, dtype={self.dtype}, device={self.device})"
 
     def __getstate__(self) -> dict:
-        kept = ("crow_indices", "col_indices", "values", "positions", "num_verts_per_mesh")
+        kept = ("crow_indices", "col_indices", "values", "positions", "num_verts_per_mesh", "pattern")
         return {**{name: getattr(self, name) for name in kept}, "_solvers": {}}
 
 

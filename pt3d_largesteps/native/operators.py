@@ -10,12 +10,8 @@ They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``. O
 ``solve_levels`` and ``solve_levels_detached``, for an index that was made with ``by_levels``. They have one argument more, the
 plan: those numbers of the index that launch kernels, in a list of Python's, since nobody waits for a GPU to read them.
 
-``solve`` is differentiable in ``rhs`` and in the matrix's ``values``: with M symmetric and an upstream gradient g of
-x = M^-1 b,
-
-    dL/db = M^-1 g =: y,        dL/dM_ij = -y_i . x_j on the pattern of M,
-
-and the backward pass calls the operator itself, so that every further derivative exists and is exact.
+``solve`` is differentiable in ``rhs`` and in the matrix's ``values`` (linear_solve.py), the operators also where
+``torch.compile`` traces them.
 """
 
 from __future__ import annotations
@@ -25,12 +21,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite
 from pt3d_largesteps.native import reference
 from pt3d_largesteps.native.library import is_compiled, warn_not_compiled
+from pt3d_largesteps.native.linear_solve import linear_solve
 
 HEADER_SIZE = reference.HEADER_SIZE
 NAMESPACE = "pt3d_largesteps"
@@ -109,23 +105,9 @@ def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction:
         ValueError: on the CPU, a number of rhs that is NaN or infinite, or a solution that the dtype cannot hold. On CUDA
             these are not looked for, since that would wait for the device.
     """
-    transformed = False
-    try:
-        if torch.compiler.is_compiling():
-            return _solve(values, factor, index, rhs, direction, plan)
-        transformed = _is_transformed()
-        if transformed:
-            return _Solve.apply(values, factor, index, rhs, direction, _Whole(plan))
-        if torch.is_grad_enabled() and (rhs.requires_grad or values.requires_grad or factor.requires_grad):
-            return _EagerSolve.apply(values, factor, index, rhs, direction, plan)
-        return _solve_without_derivatives(values, factor, index, rhs, direction, plan)
-    except RuntimeError as error:
-        if "rhs: expected" not in str(error):
-            raise
-        name = "rhs" if direction == 0 else "the gradient of the solution"
-        if not transformed:  # the operator knows that there is such a number; which, is looked for only now
-            check_finite(name, rhs.detach())
-        raise ValueError(str(_as_value_error(error)).replace("rhs", name, 1)) from None
+    if torch.compiler.is_compiling():
+        return _solve(values, factor, index, rhs, direction, plan)
+    return linear_solve(SparseInverse(index, plan), rhs, values, factor, direction=direction)
 
 
 def _solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan) -> Tensor:
@@ -134,12 +116,57 @@ def _solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction
     return _ops.solve(values, factor, index, rhs, direction)
 
 
-def _solve_without_derivatives(
-    values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan
-) -> Tensor:
-    if plan:
-        return _ops.solve_levels_detached(values, factor, index, rhs, direction, plan)
-    return _solve_detached(values, factor, index, rhs, direction)
+class SparseInverse:
+    """M^-1 by a factor, for :func:`~pt3d_largesteps.native.linear_solve.linear_solve`; its numbers are the values of the matrix
+    and the factor, a constant."""
+
+    __slots__ = ("index", "plan")
+
+    def __init__(self, index: Tensor, plan: Plan) -> None:
+        self.index, self.plan = index, plan
+
+    def solve(self, rhs: Tensor, direction: int, numbers: Sequence[Tensor]) -> Tensor:
+        """x (V, k) or (B, V, k)."""
+        values, factor = numbers
+        try:
+            if self.plan:
+                return _ops.solve_levels_detached(values, factor, self.index, rhs, direction, self.plan)
+            return _solve_detached(values, factor, self.index, rhs, direction)
+        except RuntimeError as error:
+            if "rhs: expected" not in str(error):
+                raise
+            name = "rhs" if direction == 0 else "the gradient of the solution"
+            check_finite(name, rhs.detach())  # the operator knows that there is such a number, but not which
+            raise ValueError(str(_as_value_error(error)).replace("rhs", name, 1)) from None
+
+    def gradients(
+        self, adjoint: Tensor, solution: Tensor, numbers: Sequence[Tensor], needed: Sequence[bool]
+    ) -> tuple[Tensor | None, None]:
+        """-y_i . x_j on the pattern of M."""
+        values = numbers[0]
+        if needed[1]:
+            raise ValueError("factor: expected no gradient; a matrix is differentiated through its values")
+        if not needed[0]:
+            return None, None
+        rows, columns = entries(values, self.index)
+        gradient = -(adjoint.index_select(-2, rows) * solution.index_select(-2, columns)).sum(-1)
+        return (gradient.sum(0) if gradient.dim() > values.dim() else gradient), None  # one matrix for a batch of solves
+
+    def change(self, solution: Tensor, numbers: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
+        """dM x. The factor has no tangent of its own: torch gives it one of zeros."""
+        values_tangent = tangents[0]
+        if values_tangent is None:
+            return torch.zeros_like(solution)
+        rows, columns = entries(values_tangent, self.index)
+        products = values_tangent[..., None] * solution.index_select(-2, columns)
+        return torch.zeros_like(solution).index_add(-2, rows, products)
+
+    def vmap(
+        self, info: Any, in_dims: Sequence[int | None], direction: int, rhs: Tensor, numbers: Sequence[Tensor]
+    ) -> tuple[Tensor, int]:
+        """More right-hand sides (B, V, k), each with its own matrix where the values are batched too."""
+        rhs, values, factor, shape = _batched(info.batch_size, in_dims, rhs, *numbers)
+        return linear_solve(self, rhs, values, factor, direction=direction).view(shape), 0
 
 
 def entries(values: Tensor, index: Tensor) -> Tensor:
@@ -150,10 +177,6 @@ def entries(values: Tensor, index: Tensor) -> Tensor:
 def _as_value_error(error: RuntimeError) -> ValueError:
     """Without the place in the source that compiled errors begin with."""
     return ValueError(re.sub(r"^.*?\.cpp:\d+, ", "", str(error)))
-
-
-def _is_transformed() -> bool:
-    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def _fake_analyze(
@@ -188,17 +211,15 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.plan = plan[0] if plan else ()
 
 
+_ONE_PATTERN = "vmap: expected one pattern for the whole batch, and a factor for each of the values"
+
+
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     values, factor, index, solution = ctx.saved_tensors
-    rhs_gradient = solve(values, factor, index, gradient, ctx.direction + 1, ctx.plan)
-    values_gradient = None
-    if ctx.needs_input_grad[0]:
-        pattern = entries(values, index)
-        products = rhs_gradient.index_select(-2, pattern[0]) * solution.index_select(-2, pattern[1])
-        values_gradient = -products.sum(-1)
-        if values_gradient.dim() > values.dim():  # one matrix for a batch of right-hand sides
-            values_gradient = values_gradient.sum(0)
-    return values_gradient, None, None, rhs_gradient, *(None,) * (ctx.num_inputs - 4)
+    adjoint = solve(values, factor, index, gradient, ctx.direction + 1, ctx.plan)
+    needed = (ctx.needs_input_grad[0], False)
+    values_gradient = SparseInverse(index, ctx.plan).gradients(adjoint, solution, (values, factor), needed)[0]
+    return values_gradient, None, None, adjoint, *(None,) * (ctx.num_inputs - 4)
 
 
 def _vmap(
@@ -212,19 +233,30 @@ def _vmap(
     plan: Plan = (),
 ) -> tuple[Tensor, int]:
     values_dim, factor_dim, index_dim, rhs_dim = in_dims[:4]
-    if index_dim is not None or (values_dim is None) != (factor_dim is None):
-        raise ValueError("vmap: expected one pattern for the whole batch, and a factor for each of the values")
-    rhs = rhs.expand(info.batch_size, *rhs.shape) if rhs_dim is None else rhs.movedim(rhs_dim, 0)
+    if index_dim is not None:
+        raise ValueError(_ONE_PATTERN)
+    rhs, values, factor, shape = _batched(info.batch_size, (rhs_dim, values_dim, factor_dim), rhs, values, factor)
+    return _solve(values, factor, index, rhs, direction, plan).view(shape), 0
+
+
+def _batched(
+    batch_size: int, in_dims: Sequence[int | None], rhs: Tensor, values: Tensor, factor: Tensor
+) -> tuple[Tensor, Tensor, Tensor, torch.Size]:
+    """The arguments of one solve that does a batch of them, and the shape of its solution with the batch in front."""
+    rhs_dim, values_dim, factor_dim = in_dims
+    if (values_dim is None) != (factor_dim is None):
+        raise ValueError(_ONE_PATTERN)
+    rhs = rhs.expand(batch_size, *rhs.shape) if rhs_dim is None else rhs.movedim(rhs_dim, 0)
     if values_dim is None and factor.dim() == 1:
-        return _solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction, plan).view(rhs.shape), 0
+        return rhs.reshape(-1, *rhs.shape[-2:]), values, factor, rhs.shape
     if values_dim is None or factor_dim is None:  # a batch of matrices already, the same for all
-        values, factor = (tensor.expand(info.batch_size, *tensor.shape) for tensor in (values, factor))
+        values, factor = (tensor.expand(batch_size, *tensor.shape) for tensor in (values, factor))
     else:
         values, factor = values.movedim(values_dim, 0), factor.movedim(factor_dim, 0)
     if factor.dim() == 2 and rhs.dim() == 4:  # one matrix for each batch of right-hand sides
         values, factor = (tensor[:, None].expand(*rhs.shape[:2], tensor.shape[1]) for tensor in (values, factor))
     values, factor = (tensor.reshape(-1, tensor.shape[-1]).contiguous() for tensor in (values, factor))
-    return _solve(values, factor, index, rhs.reshape(-1, *rhs.shape[-2:]), direction, plan).view(rhs.shape), 0
+    return rhs.reshape(-1, *rhs.shape[-2:]), values, factor, rhs.shape
 
 
 torch.library.register_fake(f"{NAMESPACE}::analyze")(_fake_analyze)
@@ -235,62 +267,3 @@ for _suffix in ("", "_levels") if is_compiled() else ("",):
     torch.library.register_fake(f"{NAMESPACE}::solve{_suffix}_detached")(_fake_solve)
     torch.library.register_autograd(f"{NAMESPACE}::solve{_suffix}", _backward, setup_context=_setup_context)
     torch.library.register_vmap(f"{NAMESPACE}::solve{_suffix}")(_vmap)
-
-
-class _EagerSolve(torch.autograd.Function):
-    """The same where nothing is traced or transformed: what ``register_autograd`` costs is as much as a small solve."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, plan: Plan) -> Tensor:
-        solution = _solve_without_derivatives(values, factor, index, rhs, direction, plan)
-        _setup_context(ctx, (values, factor, index, rhs, direction, plan), solution)
-        return solution
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, gradient)
-
-
-class _Whole:
-    """A plan that vmap takes for one thing and does not look into."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-
-class _Solve(torch.autograd.Function):
-    """The same for forward mode and the transforms of ``torch.func``, which ``register_autograd`` does not serve."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int, whole: _Whole) -> Tensor:
-        return _solve(values, factor, index, rhs, direction, whole.plan)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        values, factor, index, rhs, direction, whole = inputs
-        _setup_context(ctx, (values, factor, index, rhs, direction, whole.plan), output)
-        ctx.save_for_forward(values, factor, index, output)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, gradient)
-
-    @staticmethod
-    def jvp(
-        ctx: Any,
-        values_tangent: Tensor | None,
-        factor_tangent: Tensor | None,
-        index_tangent: Tensor | None,
-        rhs_tangent: Tensor | None,
-        *_: Any,
-    ) -> Tensor:
-        """dx = M^-1 (db - dM x)."""
-        values, factor, index, solution = ctx.saved_tensors
-        change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
-        if values_tangent is not None:
-            pattern = entries(values, index)
-            product = values_tangent[..., None] * solution.index_select(-2, pattern[1])
-            change = change.index_add(-2, pattern[0], product, alpha=-1)
-        return solve(values, factor, index, change, ctx.direction + 1, ctx.plan)

@@ -19,7 +19,7 @@ class Stage:
         begin: the part of all steps after which it begins, in [0, 1).
         lambda_: of the parameterisation; at least 0.
         num_verts, edge_length, edge_scale: what the meshes are remeshed to when it begins, as :func:`~pt3d_largesteps.remesh`
-            has it; one of them, or none: the triangles stay, and their analysis is used again.
+            has it; one of them, or none: the triangles stay.
     """
 
     begin: float

@@ -111,7 +111,7 @@ class Optimization:
         self._ended: str | None = None
         sizes = start.num_verts_per_mesh().tolist()
         self._pinned = None if pinned is None else pinned_mask(pinned, sizes, start.device)
-        self._begin = self._first = start.detach()  # the meshes as their stage began, and as their triangles were made
+        self._begin = start.detach()  # the meshes as their stage began
         self._run_of = {
             "config": asdict(config),
             "start": digest([*start.verts_list(), *start.faces_list(), self._pinned]),
@@ -188,7 +188,7 @@ class Optimization:
         remeshing = None
         if self._progress.stage.remeshing:
             remeshing = remesh(self._begin, keep=self._pinned, **self._progress.stage.remeshing)
-            self._begin = self._first = remeshing.meshes
+            self._begin = remeshing.meshes
             self._pinned = None if self._pinned is None else remeshing.kept
         self._begin_stage()
         if self.config.moments == "interpolate":
@@ -216,7 +216,6 @@ class Optimization:
             "step": self.step,
             "ended": None if self._ended == "stopped" else self._ended,
             "verts": self._begin.verts_list(),
-            "first_verts": self._first.verts_list(),
             "faces": self._begin.faces_list(),
             "has_textures": textures is not None,
             "features": textures.verts_features_list() if hasattr(textures, "verts_features_list") else None,
@@ -233,7 +232,7 @@ class Optimization:
         state, device = load_checkpoint(path, self._run_of), self._begin.device
         self.step, self._ended = state["step"], state["ended"]
         self._pinned = None if state["pinned"] is None else state["pinned"].to(device)
-        verts, first_verts, faces = ([one.to(device) for one in state[name]] for name in ("verts", "first_verts", "faces"))
+        verts, faces = ([one.to(device) for one in state[name]] for name in ("verts", "faces"))
         textures: Any = self._begin.textures if state["has_textures"] else None  # those that no remesher has left behind
         if state["features"] is not None:
             textures = textures.__class__(verts_features=[one.to(device) for one in state["features"]])
@@ -241,10 +240,6 @@ class Optimization:
         self._progress.load_state_dict(state["progress"])
         self._views.load_state_dict(state["views"])
         self.history = History(**state["history"])
-        self._first = self._begin.__class__(verts=first_verts, faces=faces)
-        with torch.no_grad():
-            # Solvers keep the analysis of triangles from when they were made; its order, and so rounding, follows positions.
-            self._parameterize(self._first, self._progress.stage.lambda_, self._pinned)[0]()
         self._set_stage()
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -90,7 +90,8 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
         solver: "auto", a name of :func:`available_solvers`, or a factory, such as
             ``functools.partial(ConjugateGradientSolver, tolerance=1e-4)``.
 
-    In ``torch.compile`` it is the one that a call before has made; after an edit of the values in place call it once more.
+    In ``torch.compile`` it is the one that a call before has made; the compiled code raises if the values were edited in place
+    since then.
 
     Raises:
         ValueError: an unknown name, or a matrix that is not positive definite.
@@ -101,9 +102,7 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
         >>> solver_for(matrix) is solver_for(matrix)
         True
     """
-    check_solver(solver)
-    if solver == "auto":
-        solver = _best_solver(matrix.device)
+    solver = _checked(matrix, solver)
     if torch.compiler.is_compiling():  # nothing is factorised there, and version counters cannot be traced
         kept = matrix._solvers.get(solver)
         if kept is None:
@@ -123,6 +122,16 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
             matrix._solvers.pop(next(iter(matrix._solvers)))
         kept = matrix._solvers[solver] = (version, _make(matrix, solver))
     return kept[1]
+
+
+def version_of(matrix: SystemMatrix, solver: str | SolverFactory) -> int:
+    """The version counter of the values when the kept solver of :func:`solver_for` was made."""
+    return matrix._solvers[_checked(matrix, solver)][0]
+
+
+def _checked(matrix: SystemMatrix, solver: str | SolverFactory) -> str | SolverFactory:
+    check_solver(solver)
+    return _best_solver(matrix.device) if solver == "auto" else solver
 
 
 class SolverBatch:

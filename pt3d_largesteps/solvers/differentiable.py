@@ -10,15 +10,19 @@ and both are functions that can be differentiated again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite
+from pt3d_largesteps.matrices.pattern import Pattern
 from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.native import operators
-from pt3d_largesteps.solvers.base import Solver, SolverFactory, solver_for
+from pt3d_largesteps.native.freshness import if_unchanged
+from pt3d_largesteps.native.linear_solve import linear_solve
+from pt3d_largesteps.solvers.base import Solver, SolverFactory, solver_for, version_of
 from pt3d_largesteps.solvers.cholesky import CholeskySolver
 
 
@@ -44,37 +48,55 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
     matrix.check_rhs("rhs", rhs)
     columns = rhs if rhs.dim() > 1 else rhs[:, None]
     chosen = solver_for(matrix, solver)
+    if torch.compiler.is_dynamo_compiling():  # torch.export is not: its program keeps the numbers of now
+        columns = if_unchanged(columns, matrix.values, version_of(matrix, solver))
     if isinstance(chosen, CholeskySolver):  # an operator of torch, which is differentiable by itself
         factor, symbolic = chosen.factor.values, chosen.factor.symbolic
         solution = operators.solve(matrix.values, factor, symbolic.index, columns, 0, symbolic.solve_plan)
     elif rhs.dim() == 3 and matrix.batch_size is None:  # to a solver of one matrix a batch is more columns
         num_columns = columns.shape[2]
         side_by_side = columns.transpose(0, 1).flatten(1)
-        solution = _Solve.apply(matrix.values, side_by_side, matrix, chosen, 0)
+        solution = linear_solve(_SolverInverse(matrix.pattern, chosen), side_by_side, matrix.values)
         solution = solution.view(len(solution), -1, num_columns).transpose(0, 1)
     else:
-        solution = _Solve.apply(matrix.values, columns, matrix, chosen, 0)
+        solution = linear_solve(_SolverInverse(matrix.pattern, chosen), columns, matrix.values)
     return solution if rhs.dim() > 1 else solution[:, 0]
 
 
-class _Solve(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, rhs: Tensor, matrix: SystemMatrix, solver: Solver, direction: int) -> Tensor:
-        if rhs.device.type == "cpu":
-            check_finite("rhs" if direction == 0 else "the gradient of the solution", rhs)
-        with torch.autocast(rhs.device.type, enabled=False):
-            solution = solver.solve(rhs.detach().contiguous(), direction)  # a plain tensor, whatever was given
-        ctx.save_for_backward(values, solution)
-        ctx.matrix, ctx.solver, ctx.direction = matrix, solver, direction
-        return solution
+class _SolverInverse:
+    """M^-1 by any solver of a matrix; its numbers are the values of the matrix."""
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        values, solution = ctx.saved_tensors
-        matrix = ctx.matrix
-        rhs_gradient = _Solve.apply(values, gradient, matrix, ctx.solver, ctx.direction + 1)
-        values_gradient = None
-        if ctx.needs_input_grad[0]:
-            rows, cols = matrix.row_indices, matrix.col_indices
-            values_gradient = -(rhs_gradient.index_select(-2, rows) * solution.index_select(-2, cols)).sum(-1)
-        return values_gradient, rhs_gradient, None, None, None
+    def __init__(self, pattern: Pattern, solver: Solver) -> None:
+        self.pattern, self.solver = pattern, solver
+
+    def solve(self, rhs: Tensor, direction: int, numbers: Sequence[Tensor]) -> Tensor:
+        if rhs.device.type == "cpu":
+            check_finite("rhs" if direction == 0 else "the gradient of the solution", rhs.detach())
+        with torch.autocast(rhs.device.type, enabled=False):
+            return self.solver.solve(rhs.detach().contiguous(), direction)  # a plain tensor, whatever was given
+
+    def gradients(
+        self, adjoint: Tensor, solution: Tensor, numbers: Sequence[Tensor], needed: Sequence[bool]
+    ) -> tuple[Tensor | None]:
+        """-y_i . x_j on the pattern of M."""
+        if not needed[0]:
+            return (None,)
+        rows, columns = self.pattern.row_indices, self.pattern.col_indices
+        return (-(adjoint.index_select(-2, rows) * solution.index_select(-2, columns)).sum(-1),)
+
+    def change(self, solution: Tensor, numbers: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
+        """dM x."""
+        (tangent,) = tangents
+        assert tangent is not None  # the only one
+        products = tangent[..., None] * solution.index_select(-2, self.pattern.col_indices)
+        return torch.zeros_like(solution).index_add(-2, self.pattern.row_indices, products)
+
+    def vmap(
+        self, info: Any, in_dims: Sequence[int | None], direction: int, rhs: Tensor, numbers: Sequence[Tensor]
+    ) -> tuple[Tensor, int]:
+        """More columns of the same matrix."""
+        if in_dims[0] is None or in_dims[1] is not None:
+            raise ValueError('vmap: expected one matrix for the whole batch; only "cholesky" takes one for each')
+        rhs = rhs.movedim(in_dims[0], -2)  # (V, B, k), or (N, V, B, k) for a batch of matrices
+        solution = linear_solve(self, rhs.flatten(-2), *numbers, direction=direction)
+        return solution.unflatten(-1, rhs.shape[-2:]), solution.dim() - 1

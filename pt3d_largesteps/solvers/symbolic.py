@@ -1,13 +1,10 @@
-"""The structure of a Cholesky factor: found once per topology, and kept for topologies that come again.
+"""The structure of a Cholesky factor: found once per pattern, which keeps it.
 
 Source: George, "Nested Dissection of a Regular Finite Element Mesh", SIAM J. Numer. Anal. 10(2), 1973. See docs/solver.md.
 """
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -145,38 +142,6 @@ def _analyze_on(device: torch.device, crow_indices: Tensor, col_indices: Tensor,
     return operators.analyze(crow_indices, col_indices, positions, leaf_size, by_levels).to(device)
 
 
-class _Kept:
-    """The last analyses by a hash of their pattern, for topologies that come again; bounded in number and in bytes."""
-
-    MAX_NUMBER, MAX_BYTES = 64, 256 * 2**20
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[bytes, SymbolicFactor] = OrderedDict()
-        self._lock = threading.Lock()
-
-    @staticmethod
-    def key(crow_indices: Tensor, col_indices: Tensor, device: torch.device) -> bytes:
-        digest = hashlib.blake2b(crow_indices.to(torch.int32).numpy().data, digest_size=16)  # half as much to hash
-        digest.update(col_indices.to(torch.int32).numpy().data)
-        digest.update(str(device).encode())
-        return digest.digest()
-
-    def get(self, key: bytes) -> SymbolicFactor | None:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, key: bytes, symbolic: SymbolicFactor) -> None:
-        with self._lock:
-            self._kept[key] = symbolic
-            while len(self._kept) > self.MAX_NUMBER or sum(kept.nbytes for kept in self._kept.values()) > self.MAX_BYTES:
-                self._kept.popitem(last=False)
-
-
-_kept = _Kept()
-
-
 def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: bool = True) -> SymbolicFactor:
     """Finds the order of elimination and the structure of the factor; the numbers of the matrix are not looked at.
 
@@ -185,8 +150,8 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
             read.
         positions: (V, 3), finite: cuts the graph in space, several times faster than without. Any positions will do, those
             of the mesh give the best order.
-        reuse: take the analysis of an equal pattern from before, if there is one (from other positions, perhaps), and keep
-            this one for patterns to come.
+        reuse: take the analysis that the matrix's ``pattern`` has already, whatever the positions were; else keep this one
+            there.
 
     Raises:
         TypeError, ValueError: a matrix whose pattern is not symmetric or not sorted, or on a device that nothing is compiled
@@ -214,12 +179,12 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
             raise ValueError(f"positions: expected a tensor of shape ({matrix.shape[0]}, 3), got {describe(positions)}")
         positions = positions.detach().to("cpu", torch.float64).contiguous()
         check_finite("positions", positions)
-    crow_indices, col_indices = matrix.crow_indices.cpu().contiguous(), matrix.col_indices.cpu().contiguous()
-    key = _kept.key(crow_indices, col_indices, matrix.device) if reuse else None
-    symbolic = None if key is None else _kept.get(key)
-    if symbolic is None:
-        with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
-            symbolic = SymbolicFactor(_analyze_on(matrix.device, crow_indices, col_indices, positions))
-        if key is not None:
-            _kept.put(key, symbolic)
+    pattern = matrix.pattern
+    if reuse and pattern.analysis is not None:
+        return pattern.analysis
+    crow_indices, col_indices = pattern.crow_indices.cpu().contiguous(), pattern.col_indices.cpu().contiguous()
+    with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
+        symbolic = SymbolicFactor(_analyze_on(matrix.device, crow_indices, col_indices, positions))
+    if reuse:
+        pattern.analysis = symbolic
     return symbolic

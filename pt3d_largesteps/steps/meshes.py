@@ -23,7 +23,7 @@ from pt3d_largesteps.solvers.base import SolverFactory
 from pt3d_largesteps.steps.module import MATRIX_KEYS, PackedModule, check_same_matrix, checked_state, state_of_matrix
 from pt3d_largesteps.steps.remeshed import remeshed_steps
 from pt3d_largesteps.surfaces.remeshing import Remeshed
-from pt3d_largesteps.systems.batch import BatchSystem
+from pt3d_largesteps.systems.batch import BatchSystem, Held
 from pt3d_largesteps.systems.pins import pinned_mask
 
 
@@ -87,7 +87,8 @@ class LargeSteps(PackedModule):
         self.laplacian = laplacian if isinstance(laplacian, str) else "given"
         self.system = BatchSystem(meshes, lambda_=lambda_, alpha=alpha, laplacian=laplacian, solver=solver)
         self._template = _topology(meshes)
-        self._anchors: Tensor | None = None
+        self._anchors: Tensor | None = None  # positions, of which those of pinned vertices are held
+        self._held: Held | None = None  # what they do to the others; None where lambda is learned, and changes
         self.remeshing: Remeshed | None = None
         self.u = PackedParameter(self._encoded(verts), self.system.num_verts_per_mesh)
         if pinned is not None:
@@ -110,7 +111,7 @@ class LargeSteps(PackedModule):
 
     def verts_packed(self) -> Tensor:
         """The vertices x = M^-1 u, packed (V, 3), differentiable in u (and in lambda, where it is a parameter)."""
-        return self.system.from_differential(self.u, self._anchors)
+        return self.system.from_differential(self.u, self._anchors if self._held is None else self._held)
 
     @property
     def matrix(self) -> SystemMatrix:
@@ -219,7 +220,13 @@ class LargeSteps(PackedModule):
     def _move_to(self, verts: Tensor) -> None:
         """u = M x, with and without pins: what u is at a pinned vertex matters only when it is freed again."""
         self.u.copy_(self._encoded(verts))
-        self._anchors = None if self.system.pinned is None else verts.detach().clone()
+        self._hold_at(None if self.system.pinned is None else verts.detach().clone())
+
+    @torch.no_grad()
+    def _hold_at(self, anchors: Tensor | None) -> None:
+        """To be called again after every change of the system."""
+        self._anchors = anchors
+        self._held = None if anchors is None or self.system.learns_lambda else self.system.hold(anchors)
 
     def _encoded(self, verts: Tensor) -> Tensor:
         with torch.no_grad():
@@ -242,7 +249,7 @@ class LargeSteps(PackedModule):
             remedy="make LargeSteps with the saved ones, or carry positions over with set_verts",
         )
         self.system.set_pinned(saved["pinned"])
-        self._anchors = None if saved["anchors"] is None else saved["anchors"].to(self.u)
+        self._hold_at(None if saved["anchors"] is None else saved["anchors"].to(self.u))
 
     def _follow_parameter(self) -> None:
         self._keep_packed(self.system.num_verts_per_mesh)
@@ -251,7 +258,7 @@ class LargeSteps(PackedModule):
             self.system.set_lambda(None if self.alpha is not None else self.lambda_, alpha=self.alpha)
         if (u.device, u.dtype) != (self.system.device, self.system.dtype):
             self.system = self.system.to(u.device, u.dtype)
-            self._anchors = None if self._anchors is None else self._anchors.to(u)
+            self._hold_at(None if self._anchors is None else self._anchors.to(u))
             if self._template.device != u.device:
                 self._template = _topology(self._template.to(u.device))
 

@@ -6,13 +6,15 @@ Pinned vertices are Dirichlet conditions: with free vertices f and pinned ones p
     M_ff x_f = u_f - M_fp c,        x_p = c
 
 which keeps the pattern of M (rows and columns of p become those of the identity), so that pins come and go without a new
-analysis.
+analysis. The system is then one solve with the right-hand side u_f - M_fp c at the free vertices and c at the pinned ones. What
+does not depend on u is computed once, by :meth:`BatchSystem.hold`.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,6 +30,19 @@ from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.solvers.base import SolverFactory, check_solver, is_direct
 from pt3d_largesteps.systems.group_system import GroupSystem
 from pt3d_largesteps.systems.groups import find_groups, inverse_of, whole
+
+
+@dataclass(frozen=True)
+class Held:
+    """Pinned vertices at their positions, of :meth:`BatchSystem.hold`.
+
+    Attributes:
+        pinned: (V,) bool, or (V, 1) beside columns.
+        rhs: the right-hand side but for u: c at the pinned vertices, -M_fp c at the others.
+    """
+
+    pinned: Tensor
+    rhs: Tensor
 
 
 class BatchSystem:
@@ -100,24 +115,52 @@ class BatchSystem:
         self._check("rhs", rhs)
         return self._joined(rhs, self._solves(self._current_parts()))
 
-    def from_differential(self, u: Tensor, anchors: Tensor | None = None) -> Tensor:
-        """x with M x = u, packed (V, C) or (T, V, C); differentiable.
+    def from_differential(self, u: Tensor, anchors: Tensor | Held | None = None) -> Tensor:
+        """x with M x = u, packed (V,), (V, C) or (T, V, C); differentiable.
 
         Args:
             u: :meth:`multiply` of the positions. Where vertices are pinned it does not matter.
-            anchors: the positions of the pinned vertices, in the shape of u; other rows do not matter.
+            anchors: the positions of the pinned vertices, in the shape of u; other rows do not matter. Or what :meth:`hold` has
+                made of them, which saves the product with them at each call.
         """
         if self.pinned is None:
             return self.solve(u)
+        self._check("u", u)
+        parts = self._current_parts()
+        held = anchors if isinstance(anchors, Held) else self._held(anchors, parts)
+        if held.rhs.shape != u.shape:
+            raise ValueError(f"anchors: expected the shape of u, {tuple(u.shape)}, got {tuple(held.rhs.shape)}")
+        rhs = torch.where(held.pinned, held.rhs, u + held.rhs)
+        x = self._joined(rhs, self._solves(parts))
+        # A factorisation solves rows of the identity exactly; an iteration does not.
+        return x if is_direct(self.solver, self.device) else torch.where(held.pinned, held.rhs, x)
+
+    def hold(self, anchors: Tensor) -> Held:
+        """What the pinned vertices at these positions do to the others, for :meth:`from_differential`. It is of the pins, the
+        lambda and the weights as they are now; after a change of them make it again.
+
+        Args:
+            anchors: packed (V,), (V, C) or (T, V, C); only the rows of pinned vertices matter.
+
+        Raises:
+            ValueError: there are no pins, or a wrong shape.
+
+        Example:
+            >>> held = system.hold(verts)
+            >>> x = system.from_differential(u, held)
+        """
+        return self._held(anchors, self._current_parts())
+
+    def _held(self, anchors: Tensor | None, parts: list[GroupSystem]) -> Held:
         if anchors is None:
             raise ValueError("anchors: expected the positions of the pinned vertices, got None")
-        self._check("u", u)
+        if self.pinned is None:
+            raise ValueError("anchors: expected pinned vertices, which these are the positions of, got none; see set_pinned")
         self._check("anchors", anchors)
-        parts = self._current_parts()
-        pinned = self.pinned[:, None]
-        held = torch.where(pinned, anchors, 0)
-        rhs = torch.where(pinned, 0, u - self._joined(held, [part.couple for part in parts]))  # u_f - M_fp c
-        return torch.where(pinned, anchors, self._joined(rhs, self._solves(parts)))
+        pinned = self.pinned if anchors.dim() == 1 else self.pinned[:, None]
+        positions = torch.where(pinned, anchors, 0)
+        coupling = self._joined(positions, [part.couple for part in parts])  # M_fp c, and at pinned rows other numbers
+        return Held(pinned, torch.where(pinned, anchors, -coupling))
 
     def set_pinned(self, pinned: Tensor | None) -> None:
         """Other pins, a mask (V,), or none. Nothing is analysed again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pt3d_largesteps.matrices.edges import Assembly, FaceGraph
+from pt3d_largesteps.matrices.assembly import Assembly, EntryAssembly
+from pt3d_largesteps.matrices.edges import FaceGraph
 from pt3d_largesteps.matrices.lambda_alpha import Strength
 from pt3d_largesteps.matrices.of_meshes import LAPLACIANS
 from pt3d_largesteps.matrices.system import SystemMatrix
@@ -37,18 +39,23 @@ class GroupSystem:
 
     def __init__(self, group: Group, laplacian: str | tuple, verts: Tensor) -> None:
         self.group = group
-        self._laplacian = laplacian
         self._positions = group.gather(verts)[0]  # of the first copy: the order of elimination need not be the best for all
         self._pinned: Tensor | None = None
+        self._assembly: Assembly | EntryAssembly
+        self._weigh: Callable[[FaceGraph, Tensor], Tensor] | None = None
         if isinstance(laplacian, str):
+            self._weigh = LAPLACIANS[laplacian]
             self._graph = FaceGraph(group.faces, group.num_verts)
             self._assembly = Assembly(self._graph.edges, group.num_verts)
             self.set_weights(verts)
+        else:
+            rows, cols, self._weights, size = laplacian
+            self._assembly = EntryAssembly(rows, cols, size)
 
     def set_weights(self, verts: Tensor) -> None:
         """Those of the edges at these packed positions (V, 3), for the next :meth:`update`."""
-        if isinstance(self._laplacian, str):
-            self._weights = _shared(LAPLACIANS[self._laplacian](self._graph, self.group.gather(verts)))
+        if self._weigh is not None:
+            self._weights = _shared(self._weigh(self._graph, self.group.gather(verts)))
 
     def set_pinned(self, pinned: Tensor | None) -> None:
         """The pins (V,) bool of the packed vertices, or none, for the next :meth:`update`."""
@@ -61,10 +68,7 @@ class GroupSystem:
             gathered = self.group.gather(strength.value)
             is_one = len(gathered) == 1 or not strength.requires_grad
             strength = replace(strength, value=_shared(gathered) if is_one else gathered)
-        if isinstance(self._laplacian, str):
-            matrix = SystemMatrix.from_assembly(self._assembly, self._weights, strength, self._positions)
-        else:
-            matrix = replace(SystemMatrix.of_entries(strength, *self._laplacian), positions=self._positions)
+        matrix = SystemMatrix.from_assembly(self._assembly, self._weights, strength, self._positions)
         self.matrix = self.pinned_matrix = matrix
         if self._pinned is not None:
             self.pinned_matrix = matrix.with_pinned(self._pinned)
@@ -79,7 +83,7 @@ class GroupSystem:
         return self._on_copies(packed, self.matrix, SystemMatrix.__matmul__)
 
     def couple(self, packed: Tensor) -> Tensor:
-        """As :meth:`multiply`, with what M has and the matrix of the free vertices has not."""
+        """(M - M_pinned) x, in the shapes of :meth:`multiply`."""
         return self.multiply(packed) - self._on_copies(packed, self.pinned_matrix, SystemMatrix.__matmul__)
 
     def solve(self, packed: Tensor, solver: str | SolverFactory) -> Tensor:
@@ -123,12 +127,9 @@ class GroupSystem:
         moved.group = self.group.to(device)
         moved._positions = self._positions.to(device, dtype)
         moved._pinned = None if self._pinned is None else self._pinned.to(device)
-        if isinstance(self._laplacian, str):
-            moved._graph, moved._assembly = self._graph.to(device), self._assembly.to(device)
-            moved._weights = self._weights.to(device, dtype)
-        else:
-            rows, cols, values, size = self._laplacian
-            moved._laplacian = (rows.to(device), cols.to(device), values.to(device, dtype), size)
+        moved._assembly, moved._weights = self._assembly.to(device), self._weights.to(device, dtype)
+        if self._weigh is not None:
+            moved._graph = self._graph.to(device)
         return moved
 
 

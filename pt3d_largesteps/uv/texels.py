@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_float_dtype, describe
-from pt3d_largesteps.matrices.edges import Assembly
+from pt3d_largesteps.matrices.assembly import Assembly
 from pt3d_largesteps.matrices.lambda_alpha import Strength
 from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.renderers.gutter import gutter_sources
@@ -82,7 +82,12 @@ class TexelGraph:
         sizes = self.num_texels_per_map
         weights = torch.ones(len(self.edges), dtype=dtype, device=self.edges.device)
         strength = Strength.of(lambda_, alpha, sizes, weights, ("texel", "texels"))
-        return SystemMatrix.from_assembly(Assembly(self.edges, sum(sizes)), weights, strength, self.positions, sizes)
+        return SystemMatrix.from_assembly(self._assembly, weights, strength, self.positions, sizes)
+
+    @cached_property
+    def _assembly(self) -> Assembly:
+        with torch.inference_mode(False):  # it is kept
+            return Assembly(self.edges, len(self.positions))
 
     def gather(self, maps: Tensor) -> Tensor:
         """(T, C), the covered texels of maps (N, H, W, C)."""

@@ -23,7 +23,6 @@ TOLERANCE = {torch.float32: 3e-6, torch.float64: 1e-12}
 def _by_levels(monkeypatch):
     load_emulation()
     monkeypatch.setattr(symbolic, "_is_by_levels", lambda device: True)
-    monkeypatch.setattr(symbolic, "_kept", symbolic._Kept())  # those of other tests are of the CPU
 
 
 def make_factor(meshes=None, dtype=torch.float64, **options):

@@ -15,7 +15,6 @@ from pytorch3d.structures import join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
 
 from pt3d_largesteps import Stage, optimize
-from pt3d_largesteps.solvers import symbolic
 from support.descents import SHORT, SMALL, NoisyViews, to_ellipsoid
 
 
@@ -48,13 +47,12 @@ class TestCheckpoints:
             assert torch.equal(again.meshes.verts_packed(), whole.meshes.verts_packed())
             path.unlink()
 
-    def test_an_analysis_from_other_positions(self, tmp_path, monkeypatch):
-        """Stages of one set of triangles share an analysis; another process has to find the same one."""
+    def test_a_stage_that_keeps_its_triangles(self, tmp_path):
+        """A stage that keeps its triangles is analysed at the positions of its beginning; so is one that resumes."""
         stages = (Stage(0.0, lambda_=9.0), Stage(0.3, lambda_=4.0, num_verts=3000), Stage(0.6, lambda_=2.0))
         config, path = dataclasses.replace(SMALL, stages=stages), tmp_path / "run.pt"
 
         def fresh(**options) -> torch.Tensor:
-            monkeypatch.setattr(symbolic, "_kept", type(symbolic._kept)())
             return optimize(ico_sphere(3), to_ellipsoid, config, **options).meshes.verts_packed()
 
         whole = fresh()

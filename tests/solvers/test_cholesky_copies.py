@@ -1,17 +1,17 @@
 """The sparse Cholesky factorisation: the same bits for any number of threads, its copies, the analyses that it keeps."""
 
 import copy
+import dataclasses
 import multiprocessing
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from pytorch3d.utils import ico_sphere
 
-from pt3d_largesteps import SystemMatrix
 from pt3d_largesteps.solvers import CholeskyFactor, analyze, factorize
-from pt3d_largesteps.solvers.symbolic import _Kept, _kept
 from support.matrices import mesh_matrix, scipy_solve
 from support.shapes import grid
 
@@ -108,41 +108,41 @@ class TestCopies:
         factor = factorize(analyze(first), first).refactorize(second.values)
         rhs = torch.randn(162, 3, dtype=torch.float64, device=device)
         torch.testing.assert_close(factor.solve(rhs), scipy_solve(second, rhs), rtol=0, atol=1e-12)
-        assert factor.symbolic is analyze(second)
+        assert factor.symbolic is analyze(first)
 
 
-class TestWhatIsKept:
-    @pytest.fixture(autouse=True)
-    def _empty(self, monkeypatch):
-        monkeypatch.setattr(_kept, "_kept", type(_kept._kept)())
+class TestThePattern:
+    """The analysis belongs to the pattern of a matrix, which all matrices made of it share."""
 
-    def test_an_equal_topology_is_analysed_once(self, device):
-        sphere = ico_sphere(2).to(device)
-        symbolic = analyze(mesh_matrix(sphere))
-        assert analyze(mesh_matrix(sphere, torch.float32, lambda_=1.0)) is symbolic
-        assert analyze(mesh_matrix(sphere), torch.rand(162, 3)) is symbolic
-        assert analyze(mesh_matrix(sphere), reuse=False) is not symbolic
-        assert analyze(mesh_matrix(grid(162, 1).to(device))) is not symbolic
-        assert analyze(mesh_matrix(ico_sphere(2))).index.device.type == "cpu"  # one for each device
+    def test_is_analysed_once(self, device):
+        matrix = mesh_matrix(ico_sphere(2).to(device))
+        symbolic = analyze(matrix)
+        others = [
+            matrix.detach(),
+            matrix.to(torch.float32),
+            matrix.with_pinned(torch.arange(162, device=device) < 3),
+            dataclasses.replace(matrix, values=2 * matrix.values),
+            copy.copy(matrix),
+            copy.deepcopy(matrix),
+        ]
+        assert all(analyze(other, torch.rand(162, 3)) is symbolic for other in others)
+        assert analyze(matrix, reuse=False) is not symbolic
+        assert analyze(matrix) is symbolic
 
-    def test_the_last_ones_within_a_number_are_kept(self):
-        matrices = [SystemMatrix.from_sparse(torch.eye(size)) for size in range(1, _Kept.MAX_NUMBER + 10)]
-        symbolics = [analyze(matrix) for matrix in matrices]
-        assert len(_kept._kept) == _Kept.MAX_NUMBER
-        assert analyze(matrices[-1]) is symbolics[-1]
-        assert analyze(matrices[0]) is not symbolics[0]
+    def test_another_matrix_and_another_process_have_their_own(self, device):
+        matrix = mesh_matrix(ico_sphere(2).to(device))
+        symbolic = analyze(matrix)
+        assert analyze(mesh_matrix(ico_sphere(2).to(device))) is not symbolic
+        assert pickle.loads(pickle.dumps(matrix)).pattern.analysis is None
 
-    def test_bytes_are_bounded_too(self, monkeypatch):
-        monkeypatch.setattr(_Kept, "MAX_BYTES", 20_000)
-        for size in range(100, 120):
-            symbolic = analyze(SystemMatrix.from_sparse(torch.eye(size)))
-            assert symbolic.num_verts == size
-            assert sum(kept.nbytes for kept in _kept._kept.values()) <= 20_000
-        assert analyze(mesh_matrix(ico_sphere(3))).num_verts == 642  # larger than all that may be kept
-        assert len(_kept._kept) == 0
+    def test_nothing_outlives_the_matrix(self):
+        matrix = mesh_matrix(ico_sphere(2))
+        index = weakref.ref(analyze(matrix).index)
+        del matrix  # freed at once: no cycle waits for the collector
+        assert index() is None
 
     def test_threads_that_analyse_at_once(self):
         matrices = [mesh_matrix(grid(5 + k % 4, 6)) for k in range(40)]
         with ThreadPoolExecutor(8) as pool:
-            symbolics = list(pool.map(analyze, matrices))
-        assert [symbolic.num_verts for symbolic in symbolics] == [matrix.shape[0] for matrix in matrices]
+            symbolics = list(pool.map(analyze, [*matrices, *matrices]))
+        assert [symbolic.num_verts for symbolic in symbolics[:40]] == [matrix.shape[0] for matrix in matrices]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch3d.utils import ico_sphere
 
-from pt3d_largesteps import SystemMatrix, available_solvers, compute_matrix
+from pt3d_largesteps import SystemMatrix, available_solvers, compute_matrix, from_differential
 from pt3d_largesteps.matrices.laplacian import laplacian_from_edges
 from pt3d_largesteps.solvers import ConjugateGradientSolver, ConvergenceError, solve, solver_for
 from pt3d_largesteps.solvers.cholesky import CholeskySolver
@@ -124,6 +124,20 @@ def test_a_right_hand_side_that_is_not_contiguous(solver, device):
     matrix = compute_matrix(ico_sphere(2).to(device))
     rhs = torch.randn(3, 162, device=device).T
     torch.testing.assert_close(solve(matrix, rhs, solver), solve(matrix, rhs.contiguous(), solver), rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_code_notices_an_edit_in_place(device):
+    torch.compiler.reset()
+    matrix = compute_matrix(ico_sphere(1).to(device))
+    rhs = torch.randn(42, 3, device=device)
+    from_differential(matrix, rhs)
+    compiled = torch.compile(lambda rhs: from_differential(matrix, rhs), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(rhs), from_differential(matrix, rhs))
+    matrix.values.mul_(2)
+    with pytest.raises(RuntimeError, match="matrix: expected the values that were factorised, got others"):
+        compiled(rhs)
+    halved = from_differential(matrix, rhs)
+    torch.testing.assert_close(compiled(rhs), halved)
 
 
 @EVERY_SOLVER

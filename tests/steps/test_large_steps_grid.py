@@ -108,6 +108,18 @@ def test_set_lambda_where_it_is_learned():
         steps.set_lambda(1.0)
 
 
+def test_a_learned_lambda_finds_its_places_once(monkeypatch, device):
+    mask = torch.rand(9, 8, generator=torch.Generator().manual_seed(0)).to(device) > 0.2
+    steps = LargeStepsGrid(
+        torch.rand(2, 3, 9, 8, device=device), torch.nn.Parameter(torch.tensor(4.0, device=device)), mask=mask
+    )
+    steps()
+    for name in ("sort", "argsort", "unique"):
+        monkeypatch.setattr(torch, name, None)
+    steps().square().sum().backward()
+    assert steps.lambda_.grad != 0
+
+
 def test_a_learned_lambda(device):
     lambda_ = torch.nn.Parameter(torch.tensor([4.0, 6.0], device=device))
     steps = LargeStepsGrid(torch.randn(1, 2, 6, 6, device=device), lambda_)

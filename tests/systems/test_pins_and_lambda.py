@@ -70,6 +70,31 @@ class TestPins:
         for verts, shape, pin in zip(together, TWINS, pins, strict=True):
             torch.testing.assert_close(verts, run(shape, pin)[0], rtol=0, atol=1e-12)
 
+    @pytest.mark.parametrize("shape", [(138,), (138, 1), (138, 3), (2, 138, 3)])
+    @pytest.mark.parametrize("lambda_", [3.0, torch.nn.Parameter(torch.tensor(3.0, dtype=torch.float64))])
+    def test_numbers_of_every_shape_and_held_ones(self, shape, lambda_, device):
+        lambda_ = lambda_ if isinstance(lambda_, float) else torch.nn.Parameter(lambda_.detach().to(device))
+        batch = double(join_meshes_as_batch(TWINS).to(device))
+        system = BatchSystem(batch, lambda_=lambda_)
+        pinned = torch.arange(138, device=device) % 40 == 3
+        system.set_pinned(pinned)
+        x = torch.randn(*shape, dtype=torch.float64, device=device)
+        u = system.multiply(x)
+        u = torch.where(pinned if len(shape) == 1 else pinned[:, None], math.nan, u)  # there it does not matter
+        for anchors in (x, system.hold(x)):
+            back = system.from_differential(u, anchors)
+            assert back.shape == shape
+            # M has condition 40 here, and the positions are of size 1
+            torch.testing.assert_close(back, x, rtol=0, atol=40 * 138 * torch.finfo(x.dtype).eps)
+        if len(shape) > 1:
+            with pytest.raises(ValueError, match="anchors: expected the shape of u"):
+                system.from_differential(u[..., :1].expand(*u.shape[:-1], 5), x)
+
+    def test_nothing_to_hold(self):
+        system = BatchSystem(ico_sphere(1))
+        with pytest.raises(ValueError, match="anchors: expected pinned vertices"):
+            system.hold(torch.zeros(42, 3))
+
     @pytest.mark.parametrize("given", [torch.tensor([3, 45]), torch.arange(138) % 42 == 3, [torch.tensor([3])] * 3])
     def test_masks_indices_and_lists(self, given, device):
         given = given.to(device) if isinstance(given, torch.Tensor) else [pins.to(device) for pins in given]
@@ -258,6 +283,7 @@ class TestLambda:
         if size != (138,):  # of single vertices it is not determined
             torch.testing.assert_close(lambda_.detach(), torch.full_like(lambda_, 5.0), rtol=0.02, atol=0)
         assert loss < 1e-3
+        monkeypatch.undo()
         state = steps.state_dict()
         other = LargeSteps(batch, lambda_=torch.nn.Parameter(torch.ones_like(lambda_)))
         other.load_state_dict(state)

@@ -22,8 +22,9 @@ from torch import Tensor
 from pt3d_largesteps._checks import describe
 from pt3d_largesteps.grids.differences import differences, multiply
 from pt3d_largesteps.grids.matrix import GridMatrix
-from pt3d_largesteps.grids.sparse import grid_system_matrix
+from pt3d_largesteps.grids.sparse import grid_system_matrix, places_of
 from pt3d_largesteps.matrices.system import SystemMatrix
+from pt3d_largesteps.native.linear_solve import linear_solve
 from pt3d_largesteps.solvers.differentiable import solve
 from pt3d_largesteps.solvers.grid.conjugate_gradient import GridConjugateGradientSolver
 from pt3d_largesteps.solvers.grid.cosine import solve_uniform
@@ -75,7 +76,7 @@ def solve_grid(matrix: GridMatrix, rhs: Tensor, solver: str | GridSolverFactory 
     factory = solver if callable(solver) else GridConjugateGradientSolver
     like = torch.empty(0, dtype=rhs.dtype, device=rhs.device)  # what is kept must not be of a transform of torch.func
     kept = _kept(matrix, ("solver", solver, rhs.dtype, rhs.device), lambda: factory(matrix.detach(), like))
-    return _IterativeSolve.apply(rhs, matrix.boundary, kept, 0, *matrix.weights(like))
+    return linear_solve(_IterativeInverse(matrix.boundary, kept), rhs, *matrix.weights(like))
 
 
 def best_solver(matrix: GridMatrix) -> str:
@@ -91,9 +92,7 @@ def _solve_factorised(matrix: GridMatrix, rhs: Tensor, solver: str) -> Tensor:
         matrix, ("system", rhs.dtype, rhs.device), lambda: grid_system_matrix(matrix, rhs.dtype, valid_only=True)
     )
     columns = rhs.flatten(2).flatten(0, 1)  # (N C, T)
-    valid, mask = None, matrix.mask
-    if mask is not None:
-        valid = _kept(matrix, ("valid",), lambda: mask.flatten().nonzero().squeeze(1))
+    valid = places_of(matrix, valid_only=True).texels
     own = columns if valid is None else columns.index_select(1, valid)
     solution = solve(system, own.T, solver).T
     solution = solution if valid is None else columns.index_copy(1, valid, solution)
@@ -114,57 +113,42 @@ def _kept(matrix: GridMatrix, key: tuple, make: Callable[[], Any]) -> Any:
     return kept[key]
 
 
-class _IterativeSolve(torch.autograd.Function):
-    """With y = M^-1 g: dL/drhs = y, dL/dW_0 = -y x, dL/dW_k = -(D_k y) (D_k x), summed to the shapes of the weights."""
+class _IterativeInverse:
+    """M^-1 by an iterative solver; its numbers are the 1 + K weights of :meth:`GridMatrix.weights`."""
 
-    @staticmethod
-    def forward(rhs: Tensor, boundary: Sequence[str], solver: Any, direction: int, *weights: Tensor) -> Tensor:
+    def __init__(self, boundary: tuple[str, ...], solver: Any) -> None:
+        self.boundary, self.solver = boundary, solver
+
+    def solve(self, rhs: Tensor, direction: int, numbers: Sequence[Tensor]) -> Tensor:
         with torch.autocast(rhs.device.type, enabled=False):
-            return solver.solve(rhs.detach().contiguous(), direction)
+            return self.solver.solve(rhs.detach().contiguous(), direction)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.boundary, ctx.solver, ctx.direction, *weights = inputs
-        ctx.save_for_backward(output, *weights)
-        ctx.save_for_forward(output, *weights)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        solution, *weights = ctx.saved_tensors
-        boundary = ctx.boundary
-        rhs_gradient = _IterativeSolve.apply(gradient, boundary, ctx.solver, ctx.direction + 1, *weights)
-        gradients: list[Tensor | None] = [None] * len(weights)
-        for k, weight in enumerate(weights):
-            if not ctx.needs_input_grad[4 + k]:
+    def gradients(
+        self, adjoint: Tensor, solution: Tensor, numbers: Sequence[Tensor], needed: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """-y x and -(D_k y) (D_k x), summed to the shapes of the weights."""
+        gradients: list[Tensor | None] = [None] * len(numbers)
+        for k, weight in enumerate(numbers):
+            if not needed[k]:
                 continue
-            axis = k - 1 - len(boundary)
-            ends = (
-                [rhs_gradient, solution]
-                if k == 0
-                else [differences(f, axis, boundary[k - 1]) for f in (rhs_gradient, solution)]
-            )
+            ends = [adjoint, solution]
+            if k > 0:
+                ends = [differences(field, k - 1 - len(self.boundary), self.boundary[k - 1]) for field in ends]
             gradients[k] = -(ends[0] * ends[1]).sum_to_size(weight.shape)
-        return rhs_gradient, None, None, None, *gradients
+        return gradients
 
-    @staticmethod
+    def change(self, solution: Tensor, numbers: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
+        """dM x."""
+        pairs = zip(numbers, tangents, strict=True)
+        weights = [torch.zeros_like(weight) if tangent is None else tangent for weight, tangent in pairs]
+        return multiply(solution, weights, self.boundary)
+
     def vmap(
-        info: Any, in_dims: tuple, rhs: Tensor, boundary: Sequence[str], solver: Any, direction: int, *weights: Tensor
+        self, info: Any, in_dims: Sequence[int | None], direction: int, rhs: Tensor, numbers: Sequence[Tensor]
     ) -> tuple[Tensor, int]:
         """More channels: each of them is solved by itself, with the weights of its field."""
-        if any(dim is not None for dim in in_dims[4:]):
+        if in_dims[0] is None or any(dim is not None for dim in in_dims[1:]):
             raise ValueError("vmap: conjugate gradients expect one lambda for the whole batch; loop over them")
         rhs = rhs.movedim(in_dims[0], 1)  # (N, B, C, *shape)
-        solution = _IterativeSolve.apply(rhs.flatten(1, 2), boundary, solver, direction, *weights)
+        solution = linear_solve(self, rhs.flatten(1, 2), *numbers, direction=direction)
         return solution.unflatten(1, rhs.shape[1:3]), 1
-
-    @staticmethod
-    def jvp(ctx: Any, rhs_tangent: Tensor | None, *others: Any) -> Tensor:
-        """dx = M^-1 (drhs - dM x)."""
-        weight_tangents = others[3:]  # behind those of what is no tensor
-        solution, *weights = ctx.saved_tensors
-        change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
-        if any(tangent is not None for tangent in weight_tangents):
-            pairs = zip(weights, weight_tangents, strict=True)
-            tangents = [torch.zeros_like(weight) if tangent is None else tangent for weight, tangent in pairs]
-            change = change - multiply(solution, tangents, ctx.boundary)
-        return _IterativeSolve.apply(change, ctx.boundary, ctx.solver, ctx.direction + 1, *weights)

@@ -2,11 +2,9 @@
 
     x = (c_0 I + sum_k c_k D_k^T D_k)^-1 rhs
 
-With an upstream gradient g of x, and since the matrix is symmetric,
+It costs O(T log T) for T texels. Its derivatives are those of every solve (native/linear_solve.py): with the adjoint y,
 
-    dL/drhs = M^-1 g =: y,    dL/dc_0 = -<y, x>,    dL/dc_k = -<D_k y, D_k x>,
-
-where y is of the operator itself, so that every further derivative exists and is exact. O(T log T) for T texels.
+    dL/dc_0 = -<y, x>,    dL/dc_k = -<D_k y, D_k x>.
 
 Source: Strang, "The Discrete Cosine Transform", SIAM Review 41(1), 1999; Buzbee, Golub, Nielson, "On Direct Methods for
 Solving Poisson's Equations", SIAM J. Numer. Anal. 7(4), 1970.
@@ -14,18 +12,17 @@ Solving Poisson's Equations", SIAM J. Numer. Anal. 7(4), 1970.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.autograd.forward_ad
 from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite
 from pt3d_largesteps.grids.differences import differences, multiply
 from pt3d_largesteps.grids.matrix import GridMatrix
+from pt3d_largesteps.native.linear_solve import linear_solve
 from pt3d_largesteps.solvers.grid.cosine_in_torch import solve_by_torch
 from pt3d_largesteps.solvers.grid.cosine_on_cpu import solve_in_blocks
 
@@ -67,10 +64,7 @@ def grid_solve(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int 
     """
     if torch.compiler.is_compiling():
         return _operator(rhs, coefficients, boundary, direction)
-    transformed = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-    if transformed or (torch.is_grad_enabled() and (rhs.requires_grad or coefficients.requires_grad)):
-        return _GridSolve.apply(rhs, coefficients, boundary, direction)
-    return _solve(rhs, coefficients, boundary, direction)
+    return linear_solve(_CosineInverse(boundary), rhs, coefficients, direction=direction)
 
 
 def _solve(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) -> Tensor:
@@ -110,24 +104,41 @@ def _check_solution(solution: np.ndarray, rhs: Tensor, name: str) -> None:
         raise ValueError(f"{name}: expected numbers that {rhs.dtype} can sum, got up to {float(rhs.abs().max()):.3g}")
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, coefficients, ctx.boundary, ctx.direction = inputs
-    ctx.save_for_backward(coefficients, output)
+class _CosineInverse:
+    """M^-1 by transforms; its numbers are the coefficients (1, 1 + K) or (N, 1 + K)."""
 
+    def __init__(self, boundary: str) -> None:
+        self.boundary = boundary
 
-def _backward(ctx: Any, gradient: Tensor, solve: Callable[..., Tensor] | None = None) -> tuple[Tensor | None, ...]:
-    coefficients, solution = ctx.saved_tensors
-    rhs_gradient = (solve or grid_solve)(gradient, coefficients, ctx.boundary, ctx.direction + 1)
-    coefficients_gradient = None
-    if ctx.needs_input_grad[1]:
-        products = [_sums(rhs_gradient * solution)]
-        for k, letter in enumerate(ctx.boundary):
-            axis, name = k - len(ctx.boundary), _NAMES[letter]
-            products.append(_sums(differences(rhs_gradient, axis, name) * differences(solution, axis, name)))
-        coefficients_gradient = -torch.stack(products, dim=1)
-        if coefficients.shape[0] == 1:
-            coefficients_gradient = coefficients_gradient.sum(0, keepdim=True)
-    return rhs_gradient, coefficients_gradient, None, None
+    def solve(self, rhs: Tensor, direction: int, numbers: Sequence[Tensor]) -> Tensor:
+        return _solve(rhs, numbers[0], self.boundary, direction)
+
+    def gradients(
+        self, adjoint: Tensor, solution: Tensor, numbers: Sequence[Tensor], needed: Sequence[bool]
+    ) -> tuple[Tensor | None]:
+        """-<y, x> and -<D_k y, D_k x>, for each field or in all."""
+        if not needed[0]:
+            return (None,)
+        products = [_sums(adjoint * solution)]
+        for k, letter in enumerate(self.boundary):
+            axis, name = k - len(self.boundary), _NAMES[letter]
+            products.append(_sums(differences(adjoint, axis, name) * differences(solution, axis, name)))
+        gradient = -torch.stack(products, dim=1)
+        return (gradient.sum(0, keepdim=True) if numbers[0].shape[0] == 1 else gradient,)
+
+    def change(self, solution: Tensor, numbers: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
+        """dM x."""
+        (tangent,) = tangents
+        assert tangent is not None  # the only one
+        trailing = [1] * (len(self.boundary) + 1)
+        weights = [c.view(-1, *trailing) for c in tangent.to(solution.dtype).unbind(1)]
+        return multiply(solution, weights, tuple(_NAMES[letter] for letter in self.boundary))
+
+    def vmap(
+        self, info: Any, in_dims: Sequence[int | None], direction: int, rhs: Tensor, numbers: Sequence[Tensor]
+    ) -> tuple[Tensor, int]:
+        """One more dimension of the batch, before the others."""
+        return _vmap(info, (*in_dims, None, None), rhs, numbers[0], self.boundary, direction)
 
 
 def _sums(products: Tensor) -> Tensor:
@@ -136,9 +147,8 @@ def _sums(products: Tensor) -> Tensor:
 
 
 def _vmap(
-    info: Any, in_dims: tuple[int | None, ...], rhs: Tensor, coefficients: Tensor, boundary: str, direction: int
+    info: Any, in_dims: Sequence[int | None], rhs: Tensor, coefficients: Tensor, boundary: str, direction: int
 ) -> tuple[Tensor, int]:
-    """One more dimension of the batch, before the others."""
     batch = info.batch_size
     rhs = rhs.expand(batch, *rhs.shape) if in_dims[0] is None else rhs.movedim(in_dims[0], 0)
     num_fields = rhs.shape[1]
@@ -149,36 +159,16 @@ def _vmap(
     return grid_solve(rhs.flatten(0, 1), coefficients, boundary, direction).unflatten(0, (batch, num_fields)), 0
 
 
-class _GridSolve(torch.autograd.Function):
-    """Where nothing is traced: eager, under the transforms of ``torch.func``, and in forward mode."""
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, coefficients, ctx.boundary, ctx.direction = inputs
+    ctx.save_for_backward(coefficients, output)
 
-    @staticmethod
-    def forward(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) -> Tensor:
-        return _solve(rhs, coefficients, boundary, direction)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _setup_context(ctx, inputs, output)
-        ctx.save_for_forward(inputs[1], output)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, gradient)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
-        return _vmap(info, in_dims, *inputs)
-
-    @staticmethod
-    def jvp(ctx: Any, rhs_tangent: Tensor | None, coefficients_tangent: Tensor | None, *_: Any) -> Tensor:
-        """dx = M^-1 (drhs - dM x)."""
-        coefficients, solution = ctx.saved_tensors
-        change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
-        if coefficients_tangent is not None:
-            trailing = [1] * (len(ctx.boundary) + 1)
-            weights = [c.view(-1, *trailing) for c in coefficients_tangent.to(solution.dtype).unbind(1)]
-            change = change - multiply(solution, weights, tuple(_NAMES[letter] for letter in ctx.boundary))
-        return grid_solve(change, coefficients, ctx.boundary, ctx.direction + 1)
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    coefficients, solution = ctx.saved_tensors
+    adjoint = _operator(gradient, coefficients, ctx.boundary, ctx.direction + 1)
+    needed = ctx.needs_input_grad[1:2]
+    return adjoint, *_CosineInverse(ctx.boundary).gradients(adjoint, solution, (coefficients,), needed), None, None
 
 
 @torch.library.custom_op("pt3d_largesteps::grid_solve", mutates_args=())
@@ -191,5 +181,5 @@ def _(rhs: Tensor, coefficients: Tensor, boundary: str, direction: int) -> Tenso
     return rhs.new_empty(rhs.shape)
 
 
-_operator.register_autograd(functools.partial(_backward, solve=_operator), setup_context=_setup_context)
+_operator.register_autograd(_backward, setup_context=_setup_context)
 _operator.register_vmap(_vmap)

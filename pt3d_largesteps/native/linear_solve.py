@@ -1,0 +1,93 @@
+"""x = M^-1 b as one differentiable function, whatever solves it.
+
+M is symmetric and linear in its numbers p: the values of a sparse matrix, or a few coefficients of a grid. With an upstream
+gradient g of x and with tangents db and dM,
+
+    dL/db = M^-1 g =: y,      dL/dp = -<y, (dM/dp) x>,      dx = M^-1 (db - dM x).
+
+Every derivative is a solve with the same matrix, so derivatives of any order exist and are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.autograd.forward_ad
+from torch import Tensor
+
+
+class Inverse(Protocol):
+    """M^-1, and how M depends on its numbers."""
+
+    def solve(self, rhs: Tensor, direction: int, numbers: Sequence[Tensor]) -> Tensor:
+        """x, a new tensor without derivatives. ``direction`` counts the passes of one solve: 0 forward, 1 backward, ..."""
+        ...
+
+    def gradients(
+        self, adjoint: Tensor, solution: Tensor, numbers: Sequence[Tensor], needed: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        """-<y, (dM/dp) x> for each of the numbers that needs it, differentiable."""
+        ...
+
+    def change(self, solution: Tensor, numbers: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
+        """dM x, for the tangents of the numbers, differentiable."""
+        ...
+
+    def vmap(
+        self, info: Any, in_dims: Sequence[int | None], direction: int, rhs: Tensor, numbers: Sequence[Tensor]
+    ) -> tuple[Tensor, int]:
+        """A batch of solves, with the batched dimension of each of (rhs, *numbers); x and its batched dimension."""
+        ...
+
+
+def linear_solve(inverse: Inverse, rhs: Tensor, *numbers: Tensor, direction: int = 0) -> Tensor:
+    """x = M^-1 rhs, differentiable in rhs and in the numbers as often as one likes, in reverse and in forward mode, and under
+    the transforms of ``torch.func``.
+
+    Where no derivative is asked for, it is ``inverse.solve`` alone: what autograd costs is as much as a small solve.
+    """
+    if is_transformed() or (torch.is_grad_enabled() and (rhs.requires_grad or any(number.requires_grad for number in numbers))):
+        return _LinearSolve.apply(rhs, inverse, direction, *numbers)
+    return inverse.solve(rhs, direction, numbers)
+
+
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func``, or forward mode, is at work."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
+class _LinearSolve(torch.autograd.Function):
+    @staticmethod
+    def forward(rhs: Tensor, inverse: Inverse, direction: int, *numbers: Tensor) -> Tensor:
+        return inverse.solve(rhs, direction, numbers)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.inverse, ctx.direction, *numbers = inputs
+        ctx.save_for_backward(output, *numbers)
+        ctx.save_for_forward(output, *numbers)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        solution, *numbers = ctx.saved_tensors
+        adjoint = linear_solve(ctx.inverse, gradient, *numbers, direction=ctx.direction + 1)
+        needed = ctx.needs_input_grad[3:]
+        gradients = ctx.inverse.gradients(adjoint, solution, numbers, needed) if any(needed) else (None,) * len(numbers)
+        return adjoint, None, None, *gradients
+
+    @staticmethod
+    def jvp(ctx: Any, rhs_tangent: Tensor | None, *others: Any) -> Tensor:
+        solution, *numbers = ctx.saved_tensors
+        tangents = others[2:]  # behind those of what is no tensor
+        change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
+        if any(tangent is not None for tangent in tangents):
+            change = change - ctx.inverse.change(solution, numbers, tangents)
+        return linear_solve(ctx.inverse, change, *numbers, direction=ctx.direction + 1)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], rhs: Tensor, inverse: Inverse, direction: int, *numbers: Tensor
+    ) -> tuple[Tensor, int]:
+        return inverse.vmap(info, (in_dims[0], *in_dims[3:]), direction, rhs, numbers)
