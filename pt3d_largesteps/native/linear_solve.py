@@ -48,8 +48,10 @@ def linear_solve(inverse: Inverse, rhs: Tensor, *numbers: Tensor, direction: int
 
     Where no derivative is asked for, it is ``inverse.solve`` alone: what autograd costs is as much as a small solve.
     """
-    if is_transformed() or (torch.is_grad_enabled() and (rhs.requires_grad or any(number.requires_grad for number in numbers))):
-        return _LinearSolve.apply(rhs, inverse, direction, *numbers)
+    if is_transformed():
+        return _TransformedSolve.apply(rhs, inverse, direction, *numbers)
+    if torch.is_grad_enabled() and (rhs.requires_grad or any(number.requires_grad for number in numbers)):
+        return _EagerSolve.apply(rhs, inverse, direction, *numbers)
     return inverse.solve(rhs, direction, numbers)
 
 
@@ -58,16 +60,16 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
-class _LinearSolve(torch.autograd.Function):
-    @staticmethod
-    def forward(rhs: Tensor, inverse: Inverse, direction: int, *numbers: Tensor) -> Tensor:
-        return inverse.solve(rhs, direction, numbers)
+class _EagerSolve(torch.autograd.Function):
+    """Without a transform: torch binds the arguments of the other kind of function by ``inspect``, which takes as long as a
+    small solve."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.inverse, ctx.direction, *numbers = inputs
-        ctx.save_for_backward(output, *numbers)
-        ctx.save_for_forward(output, *numbers)
+    def forward(ctx: Any, rhs: Tensor, inverse: Inverse, direction: int, *numbers: Tensor) -> Tensor:
+        solution = inverse.solve(rhs, direction, numbers)
+        ctx.inverse, ctx.direction = inverse, direction
+        ctx.save_for_backward(solution, *numbers)
+        return solution
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -76,6 +78,20 @@ class _LinearSolve(torch.autograd.Function):
         needed = ctx.needs_input_grad[3:]
         gradients = ctx.inverse.gradients(adjoint, solution, numbers, needed) if any(needed) else (None,) * len(numbers)
         return adjoint, None, None, *gradients
+
+
+class _TransformedSolve(_EagerSolve):
+    """The same under the transforms of ``torch.func`` and in forward mode."""
+
+    @staticmethod
+    def forward(rhs: Tensor, inverse: Inverse, direction: int, *numbers: Tensor) -> Tensor:  # type: ignore[override]
+        return inverse.solve(rhs, direction, numbers)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.inverse, ctx.direction, *numbers = inputs
+        ctx.save_for_backward(output, *numbers)
+        ctx.save_for_forward(output, *numbers)
 
     @staticmethod
     def jvp(ctx: Any, rhs_tangent: Tensor | None, *others: Any) -> Tensor:
