@@ -92,6 +92,11 @@ def test_a_tiny_run_writes_pictures_and_a_table(script, tmp_path, target, capsys
         assert f"| {line['method']} |" in printed
         assert 0 < float(line["image loss"]) < 1
         assert all(math.isfinite(float(line[name])) for name in ("chamfer / noise", "Hausdorff to target", "normals"))
+    if script is influence_of_lambda:
+        assert [lines[0]["method"], lines[-1]["method"]] == ["lambda 0", "lambda 999"]
+    if script is optimizers:
+        assert {line["method"] for line in lines} == {f"{name} on {what}" for name in OPTIMIZERS for what in "xu"}
+        assert len(OPTIMIZERS) == 6
 
 
 @pytest.mark.slow
@@ -101,12 +106,6 @@ def test_at_the_papers_scale_but_for_its_size(script, tmp_path, target):
 
 
 class TestExperiments:
-    @pytest.mark.slow
-    def test_lambda_runs_from_0_to_999(self, tmp_path, target):
-        lines = run(influence_of_lambda, tmp_path, *TINY, *target)
-        assert lines[0]["method"] == "lambda 0"
-        assert lines[-1]["method"] == "lambda 999"
-
     @pytest.mark.slow
     def test_remeshing_changes_the_vertices_where_it_is_asked_for(self, tmp_path, target):
         lines = run(remeshing, tmp_path, *TINY[:-6], "--level", "2", "--steps", "4", "--jobs", "1", *target)
@@ -119,12 +118,6 @@ class TestExperiments:
         setup = Setup("", Scale(49, 1, 1, 100), False, "star", SPEC, Path(), 1)
         assert [views._steps(setup, number, 0) for number in (49, 25, 9, 1)] == [100, 182, 398, 1027]
         assert views._steps(setup, 1, 1) == 1298  # of the regularised run, which is cheaper
-
-    @pytest.mark.slow
-    def test_the_optimizers_are_six_on_x_and_six_on_u(self, tmp_path, target):
-        lines = run(optimizers, tmp_path, *TINY, *target)
-        assert {line["method"] for line in lines} == {f"{name} on {what}" for name in OPTIMIZERS for what in "xu"}
-        assert len(OPTIMIZERS) == 6
 
     @pytest.mark.slow
     def test_colors_are_found(self, tmp_path, target):
