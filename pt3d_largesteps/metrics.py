@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch3d.ops import sample_points_from_meshes
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from pt3d_largesteps import _pytorch3d
 from pt3d_largesteps._checks import check_finite, check_number, describe
 
 
@@ -62,6 +62,8 @@ def surface_distance(meshes: Any, reference: Any, num_samples: int = 10_000, see
 
 def _sampled(meshes: Any, reference: Any, num_samples: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Points (num_samples, 3) and normals of both surfaces."""
+    with _pytorch3d.required():
+        from pytorch3d.ops import sample_points_from_meshes
     clouds = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
