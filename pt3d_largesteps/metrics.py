@@ -69,9 +69,12 @@ def _sampled(meshes: Any, reference: Any, num_samples: int, seed: int) -> list[t
         torch.manual_seed(seed)
         for name, mesh in (("meshes", meshes), ("reference", reference)):
             _check_single(name, mesh)
-            single = mesh.__class__([mesh.verts_list()[0].detach().cpu().float()], [mesh.faces_list()[0].cpu()])
+            verts = mesh.verts_list()[0].detach().cpu().double()
+            # PyTorch3D samples in float32, which far from the origin would hold few digits of the shape.
+            center = (verts.amin(0) + verts.amax(0)) / 2
+            single = mesh.__class__([(verts - center).float()], [mesh.faces_list()[0].cpu()])
             points, normals = sample_points_from_meshes(single, num_samples, return_normals=True)
-            clouds.append((points[0].detach().double().numpy(), normals[0].detach().double().numpy()))
+            clouds.append(((points[0].double() + center).numpy(), normals[0].double().numpy()))
     return clouds
 
 

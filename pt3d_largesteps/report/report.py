@@ -53,6 +53,7 @@ class Report:
         self._precision = precision
         self._topologies: list[dict[str, Any]] = []
         self._last_faces: Tensor | None = None
+        self._origin: Tensor | None = None
         self._frames: list[dict[str, Any]] = []
         self._curves: list[dict[str, Any]] = []
         self._stages: list[dict[str, Any]] = []
@@ -122,11 +123,12 @@ class Report:
             ValueError: there is no frame.
             OSError: it cannot be written.
         """
-        if not self._frames:
+        if not self._frames or self._origin is None:
             raise ValueError("frames: expected at least one, got none; add_frame adds one")
         data = {
             "frames": self._frames,
             "topologies": self._topologies,
+            "origin": self._origin.tolist(),
             "target": self._target,
             "curves": self._curves,
             "stages": self._stages,
@@ -139,4 +141,7 @@ class Report:
         if last is None or not torch.equal(faces, last) or self._topologies[-1]["vertices"] != len(verts):
             self._topologies.append(pack_faces(faces, len(verts)))
             self._last_faces = faces.clone()
-        return {"topology": len(self._topologies) - 1, "positions": pack_positions(verts, self._precision)}
+        if self._origin is None:
+            # Browsers draw in float32, which far from the origin would hold few digits of the shape.
+            self._origin = (verts.amin(0) + verts.amax(0)) / 2
+        return {"topology": len(self._topologies) - 1, "positions": pack_positions(verts - self._origin, self._precision)}

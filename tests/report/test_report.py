@@ -121,9 +121,24 @@ class TestFile:
         assert [(part["vertices"], part["faces"]) for part in data["topologies"]] == [(42, 80), (162, 320), (642, 1280)]
         for frame, meshes in zip(data["frames"], shapes, strict=True):
             verts = unpacked(frame["positions"], "<u2" if precision == "uint16" else "<f4")
+            verts = verts + np.array(data["origin"])
             assert np.abs(verts - meshes.verts_packed().numpy()).max() <= 1.01 * error
             faces = np.frombuffer(base64.b64decode(data["topologies"][frame["topology"]]["data"]), "<u2")
             assert (faces.reshape(-1, 3) == meshes.faces_packed().numpy()).all()
+
+    @pytest.mark.parametrize("precision", ["uint16", "float32"])
+    def test_far_from_the_origin(self, package, tmp_path, precision):
+        # In float32 numbers near 1e7 are 1 apart: the sphere of radius 1 would be a few points.
+        verts, far = ico_sphere(3).verts_packed().double(), torch.tensor([1e7, -2e7, 3e7], dtype=torch.float64)
+        report = Report("run", precision=precision, three=package)
+        report.add_frame(0, (verts + far, ico_sphere(3).faces_packed()))
+        report.save(tmp_path / "run.html")
+        data = data_of(tmp_path / "run.html")
+        np.testing.assert_allclose(data["origin"], far.numpy(), atol=1e-6)
+        positions = unpacked(data["frames"][0]["positions"], "<u2" if precision == "uint16" else "<f4")
+        # uint16: half of one of 65,535 steps along 2; float32: the rounding of the sums in float64, at 3e7
+        bound = 1.01 / 65535 if precision == "uint16" else 1e-7
+        assert np.abs(positions + np.array(data["origin"]) - far.numpy() - verts.numpy()).max() <= bound
 
     def test_more_vertices_than_sixteen_bits_count(self, package, tmp_path):
         report = Report("run", three=package)
