@@ -254,7 +254,7 @@ class TestErrors:
         ],
     )
     def test_not_symmetric_beside_large_numbers(self, own, dtype, device):
-        with pytest.raises(ValueError, match="matrix: expected a symmetric matrix, got .* differ"):
+        with pytest.raises(ValueError, match=r"matrix: expected a symmetric matrix, got .* differ"):
             SystemMatrix.from_sparse(torch.tensor(own, dtype=dtype, device=device))
 
     def test_pytorch3ds_own_laplacian_is_refused(self, device):
