@@ -108,6 +108,32 @@ class TestThree:
             three.find_three(package)
 
 
+class TestViewer:
+    def test_is_fetched_when_it_is_asked_for(self, registry, tmp_path):
+        report = Report("run", target=ico_sphere(0))
+        report.add_frame(0, ico_sphere(0))
+        assert registry == []
+        report.fetch_viewer()
+        assert registry == [three.URL]
+        three.cached().unlink()
+        report.save(tmp_path / "run.html")  # it has it already
+        assert registry == [three.URL]
+
+    def test_is_fetched_at_the_end_else(self, registry, tmp_path):
+        report = Report("run")
+        report.add_frame(0, ico_sphere(0))
+        report.save(tmp_path / "run.html")
+        assert registry == [three.URL]
+
+    def test_that_is_not_there(self, tmp_path):
+        report = Report("run", three=tmp_path / "none.tgz")
+        report.add_frame(0, ico_sphere(0))
+        for call in (report.fetch_viewer, lambda: report.save(tmp_path / "run.html")):
+            with pytest.raises(ThreeError, match="three: expected the file or folder of npm's package three, got "):
+                call()
+        assert not (tmp_path / "run.html").exists()
+
+
 class TestFile:
     @pytest.mark.parametrize(("precision", "error"), [("uint16", 1.0 / 65535), ("float32", 0.0)])
     def test_vertices_and_faces(self, package, tmp_path, precision, error):
