@@ -116,11 +116,8 @@ def __getattr__(name: str) -> object:
 
 
 def _imported(place: str) -> object:
-    try:
+    with _pytorch3d.required():
         return importlib.import_module(f"{__name__}.{place}")
-    except ImportError:
-        _pytorch3d.check()  # the likely reason, in a sentence of its own
-        raise
 
 
 def __dir__() -> list[str]:

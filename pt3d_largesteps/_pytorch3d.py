@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 HOW_TO_GET = (
     "see https://github.com/facebookresearch/pytorch3d/blob/main/INSTALL.md, or take a prebuilt wheel that fits your torch,"
@@ -44,3 +46,18 @@ def check() -> None:
         f"pt3d_largesteps needs PyTorch3D, and the one installed here is broken ({type(error).__name__}: {error}); it was"
         f" probably built for another torch: {HOW_TO_GET}"
     ) from error
+
+
+@contextmanager
+def required() -> Iterator[None]:
+    """Around imports: if one fails because of PyTorch3D, the error is the sentence of :func:`check`.
+
+    Example:
+        >>> with required():
+        ...     from pytorch3d.structures import Meshes
+    """
+    try:
+        yield
+    except ImportError:
+        check()
+        raise

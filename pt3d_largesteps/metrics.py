@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch3d.ops import sample_points_from_meshes
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from pt3d_largesteps import _pytorch3d
 from pt3d_largesteps._checks import check_finite, check_number, describe
 
 
@@ -62,14 +62,19 @@ def surface_distance(meshes: Any, reference: Any, num_samples: int = 10_000, see
 
 def _sampled(meshes: Any, reference: Any, num_samples: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Points (num_samples, 3) and normals of both surfaces."""
+    with _pytorch3d.required():
+        from pytorch3d.ops import sample_points_from_meshes
     clouds = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name, mesh in (("meshes", meshes), ("reference", reference)):
             _check_single(name, mesh)
-            single = mesh.__class__([mesh.verts_list()[0].detach().cpu().float()], [mesh.faces_list()[0].cpu()])
+            verts = mesh.verts_list()[0].detach().cpu().double()
+            # PyTorch3D samples in float32, which far from the origin would hold few digits of the shape.
+            center = (verts.amin(0) + verts.amax(0)) / 2
+            single = mesh.__class__([(verts - center).float()], [mesh.faces_list()[0].cpu()])
             points, normals = sample_points_from_meshes(single, num_samples, return_normals=True)
-            clouds.append((points[0].detach().double().numpy(), normals[0].detach().double().numpy()))
+            clouds.append(((points[0].double() + center).numpy(), normals[0].double().numpy()))
     return clouds
 
 

@@ -155,6 +155,16 @@ def test_float64_meshes(device):
     assert surface_distance(double, sphere).chamfer == surface_distance(sphere, sphere).chamfer
 
 
+def test_float64_meshes_far_from_the_origin():
+    # In float32 numbers near 1e7 are 1 apart: spheres of radius 1 and 1.2 would be the same few points.
+    verts, faces = ico_sphere(3).verts_packed().double(), ico_sphere(3).faces_packed()
+    near = [Meshes([radius * verts], [faces]) for radius in (1.0, 1.2)]
+    far = [Meshes([radius * verts + 1e7], [faces]) for radius in (1.0, 1.2)]
+    # The sums round to 2e-9 at 1e7, and the samples to 1e-7 of their distance to the centre.
+    assert hausdorff_distance(*far).forward == pytest.approx(hausdorff_distance(*near).forward, abs=1e-6)
+    assert surface_distance(*far).chamfer == pytest.approx(surface_distance(*near).chamfer, abs=1e-6)
+
+
 class TestFlippedFaces:
     def test_some(self, device):
         sphere = ico_sphere(2).to(device)

@@ -23,8 +23,9 @@ from pytorch3d.utils import ico_sphere
 
 from paper.output import write
 from paper.setup import device, positive_int
+from paper.timed_solver import TimedSolver
 from pt3d_largesteps import LargeSteps, UniformAdam, available_solvers, compute_matrix
-from pt3d_largesteps.reconstruction.methods import TimedSolver, now
+from pt3d_largesteps.reconstruction.timing import now
 from pt3d_largesteps.solvers import solver_for
 
 LEVELS = {"small": (3, 4, 5, 6), "paper": (3, 4, 5, 6, 7, 8)}

@@ -10,6 +10,12 @@ from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 
+# Of sqrt(a_ii a_jj), which no entry of a positive semidefinite matrix exceeds, and neither does the sum of the sizes of what it
+# is assembled from, the a_ij of its elements (Cauchy-Schwarz). So where a_ij and a_ji are sums of the same n numbers, rounded
+# in different orders, they are at most n eps of it apart; n is 2 for the triangles at an edge, and 7 or so for a product of two
+# Laplacians. A larger factor would take for rounding what is none: +-1 beside a diagonal of 1e6 is 17 eps of float32.
+_ROUNDINGS = 8
+
 
 def checked_entries(name: str, matrix: Any) -> tuple[Tensor, Tensor, Tensor, int]:
     """Rows, columns and values of a square symmetric finite matrix, sorted by row and column, and its size."""
@@ -37,8 +43,10 @@ def _symmetrized(name: str, rows: Tensor, cols: Tensor, values: Tensor, size: in
     position = torch.searchsorted(keys, transposed_keys).clamp_max(keys.shape[0] - 1)
     mirror_stored = keys[position] == transposed_keys
     mirrored = torch.where(mirror_stored, values[position], 0)
-    tolerance = 32 * torch.finfo(values.dtype).eps * values.detach().abs().max()
-    wrong = (values - mirrored).detach().abs() > tolerance
+    sizes, on_diagonal = values.detach().abs(), rows == cols
+    roots = sizes.new_zeros(size).index_copy(0, rows[on_diagonal], sizes[on_diagonal].sqrt())
+    scales = torch.maximum(torch.maximum(sizes, mirrored.detach().abs()), roots[rows] * roots[cols])
+    wrong = (values - mirrored).detach().abs() > _ROUNDINGS * torch.finfo(values.dtype).eps * scales
     if bool(wrong.any()):
         k = int(wrong.nonzero()[0])
         i, j = int(rows[k]), int(cols[k])

@@ -82,8 +82,8 @@ class LargeStepsAdam(UniformAdam):
 
     def _segments(self, parameter: Tensor) -> Segments:
         sizes = self._num_verts_per_mesh()
-        num_rows = parameter.numel() // parameter.shape[-1]
-        return segments(sizes * (num_rows // sum(sizes)))
+        num_rows, num_verts = parameter.shape[:-1].numel(), sum(sizes)
+        return segments(sizes * (num_rows // num_verts) if num_verts else sizes)
 
     def _num_verts_per_mesh(self) -> tuple[int, ...]:
         if isinstance(self.system, BatchSystem):

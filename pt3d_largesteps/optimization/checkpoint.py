@@ -1,10 +1,10 @@
-"""Files from which an optimisation goes on where it was: written whole or not at all, and read without running code."""
+"""Files from which an optimisation resumes: written whole or not at all, and read without running code."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ _FORMAT = 1
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes beside the file first: who is killed meanwhile leaves the old one as it was."""
+    """Writes beside the file first: a crash leaves the old file intact."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -26,15 +26,16 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, run_of: dict[str, Any]) -> dict[str, Any]:
+def load_checkpoint(path: Path, names: Mapping[str, Any], run_of: dict[str, Any]) -> dict[str, Any]:
     """The state that was saved, on the CPU.
 
     Args:
         path: of the file.
+        names: of the parts of a state, each with the names of its own parts, or with None.
         run_of: what has to be the same for the run to be the same.
 
     Raises:
-        ValueError: no such file of ours, or one of another run.
+        ValueError: the file is not a checkpoint, is one of another version of this package, or of another run.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -45,6 +46,13 @@ def load_checkpoint(path: Path, run_of: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"checkpoint: expected a file that optimize has written, got {path}: {reason}") from None
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"checkpoint: expected a file that optimize has written, got {path}")
+    missing, unknown = _compared({"format": None, **names}, state)
+    if missing or unknown:
+        got = " and ".join([f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(unknown)}"] * bool(unknown))
+        raise ValueError(
+            f"checkpoint: expected one that this version of pt3d_largesteps has written, got {path} of another version, {got};"
+            " resume it with that version, or remove it to begin anew"
+        )
     different = _different(state["run_of"], run_of)
     if different:
         raise ValueError(
@@ -52,6 +60,17 @@ def load_checkpoint(path: Path, run_of: dict[str, Any]) -> dict[str, Any]:
             " remove it to begin anew"
         )
     return state
+
+
+def _compared(names: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The names that a state lacks, and those that it has besides."""
+    missing, unknown = sorted(set(names) - set(state)), sorted(map(str, set(state) - set(names)))
+    for name, parts in names.items():
+        if parts is not None and name in state:
+            of_parts = _compared(parts, state[name])
+            missing += [f"{name}.{part}" for part in of_parts[0]]
+            unknown += [f"{name}.{part}" for part in of_parts[1]]
+    return missing, unknown
 
 
 def _different(saved: dict[str, Any], given: dict[str, Any]) -> list[str]:

@@ -33,6 +33,11 @@ from pt3d_largesteps.surfaces.remeshing import remesh
 from pt3d_largesteps.surfaces.untangling import untangle
 from pt3d_largesteps.systems.pins import pinned_mask
 
+# Of the state in a checkpoint, those that have no parts of their own here
+_NAMES = (
+    "step", "ended", "verts", "first_verts", "faces", "has_textures", "features", "pinned", "module", "optimizer", "random",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class OptimizationResult:
@@ -229,7 +234,15 @@ class Optimization:
         }
 
     def _resume(self, path: Path) -> None:
-        state, device = load_checkpoint(path, self._run_of), self._begin.device
+        names = {
+            **dict.fromkeys(_NAMES),
+            "run_of": {**dict.fromkeys(self._run_of), "config": dict.fromkeys(asdict(self.config))},
+            **{
+                name: dict.fromkeys(part.state_dict())
+                for name, part in (("progress", self._progress), ("views", self._views), ("history", self.history))
+            },
+        }
+        state, device = load_checkpoint(path, names, self._run_of), self._begin.device
         self.step, self._ended = state["step"], state["ended"]
         self._pinned = None if state["pinned"] is None else state["pinned"].to(device)
         verts, faces = ([one.to(device) for one in state[name]] for name in ("verts", "faces"))
@@ -241,8 +254,14 @@ class Optimization:
         self._views.load_state_dict(state["views"])
         self.history = History(**state["history"])
         self._set_stage()
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.module.load_state_dict(state["module"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:  # whatever a module and an optimiser of one's own raise
+            raise ValueError(
+                f"checkpoint: expected one of the same parameterization, got {path}, which it refuses ({error});"
+                " remove it to begin anew"
+            ) from error
         set_random_states(state["random"])
 
 

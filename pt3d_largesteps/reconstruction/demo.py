@@ -34,7 +34,7 @@ def run_demo(options: argparse.Namespace, settings: Settings) -> int:
     target = (load_target(options.target) if options.target else into_unit_ball(SHAPES[options.shape]())).to(settings.device)
     name = options.target.name if options.target else f"{options.shape}, made in code"
     print(f"target: {name}, {len(target.verts_packed()):,} vertices; method: {settings.method}")
-    report = begin_report(target, name) if options.report else None  # before the run: what it lacks, it lacks at once
+    report = begin_report(target, name) if options.report else None  # before the run, to fail early
     run = _reconstruct(target, settings, options.checkpoint)
     measures = _write(run, target, name, settings, options)
     if report is not None:

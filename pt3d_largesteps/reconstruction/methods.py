@@ -5,17 +5,16 @@ The driver does not know which one it drives: stages, remeshing and the rule for
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from pytorch3d.structures import Meshes, list_to_padded
 from torch import Tensor, nn
 
 from pt3d_largesteps.optimization import Parameterization, large_steps
+from pt3d_largesteps.reconstruction.timing import time_solves, time_steps
 from pt3d_largesteps.renderers import ImageLoss
-from pt3d_largesteps.solvers import Solver, solver_for
+from pt3d_largesteps.steps.meshes import LargeSteps
 
 
 class Positions(nn.Module):
@@ -46,25 +45,13 @@ class RegularizedLoss:
 
 def parameterization(method: str, solver: str, seconds: dict[str, float]) -> Parameterization:
     """Of one of ``METHODS``; the time of solves and optimisers is added to ``seconds["solve"]`` and ``["optimizer"]``."""
-
-    def timed_solver(matrix: Any) -> TimedSolver:
-        return TimedSolver(solver_for(matrix, solver), seconds)
-
-    make = large_steps(solver=timed_solver) if method == "large-steps" else _adam
+    make = large_steps(solver=solver) if method == "large-steps" else _adam
 
     def parameterize(meshes: Meshes, lambda_: float, pinned: Tensor | None) -> tuple[nn.Module, torch.optim.Optimizer]:
         module, optimizer = make(meshes, lambda_, pinned)
-        device, begin = meshes.device, 0.0
-
-        def before(*_: Any) -> None:
-            nonlocal begin
-            begin = now(device)
-
-        def after(*_: Any) -> None:
-            seconds["optimizer"] += now(device) - begin
-
-        optimizer.register_step_pre_hook(before)
-        optimizer.register_step_post_hook(after)
+        if isinstance(module, LargeSteps):
+            time_solves(module, seconds)
+        time_steps(optimizer, meshes.device, seconds)
         return module, optimizer
 
     return parameterize
@@ -73,22 +60,3 @@ def parameterization(method: str, solver: str, seconds: dict[str, float]) -> Par
 def _adam(meshes: Meshes, lambda_: float, pinned: Tensor | None) -> tuple[nn.Module, torch.optim.Optimizer]:
     module = Positions(meshes)
     return module, torch.optim.Adam(module.parameters())
-
-
-class TimedSolver:
-    """A solver that adds the time it takes to ``seconds["solve"]``."""
-
-    def __init__(self, solver: Solver, seconds: dict[str, float]) -> None:
-        self.solver, self.seconds = solver, seconds
-
-    def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
-        start = now(rhs.device)
-        solution = self.solver.solve(rhs, direction)
-        self.seconds["solve"] += now(rhs.device) - start
-        return solution
-
-
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -29,12 +29,14 @@ _LABELS = {
 
 
 def begin_report(target: Meshes, name: str) -> Report:
-    """Without a run yet.
+    """Without a run yet, but with its viewer.
 
     Raises:
         ThreeError: there is no three.js.
     """
-    return Report(f"Reconstruction of {name}", target=target)
+    report = Report(f"Reconstruction of {name}", target=target)
+    report.fetch_viewer()
+    return report
 
 
 def finish_report(report: Report, run: Run, settings: Settings, measures: dict[str, Any]) -> None:

@@ -56,7 +56,8 @@ def surface_colors(meshes: Any, faces: Tensor, weights: Tensor) -> Tensor:
 def vertex_colors(meshes: Any) -> Tensor:
     """The colours of the textures at the vertices, packed (sum(V_n), 3): how a map becomes colours of vertices.
 
-    A vertex on a seam has several places in a map; its colour is the mean over the corners of faces that meet there.
+    They are in the dtype of the textures' values, or in float32 where that is narrower. A vertex on a seam has several
+    places in a map; its colour is the mean over the corners of faces that meet there.
     Vertices without faces are black.
 
     Args:
@@ -68,7 +69,8 @@ def vertex_colors(meshes: Any) -> Tensor:
     corners = meshes.faces_packed().flatten()
     num_faces = corners.shape[0] // 3
     faces = torch.arange(num_faces, device=corners.device).repeat_interleave(3)
-    colors = surface_colors(meshes, faces, torch.eye(3, device=corners.device).repeat(num_faces, 1))
+    weights = torch.eye(3, dtype=_dtype(meshes.textures), device=corners.device).repeat(num_faces, 1)
+    colors = surface_colors(meshes, faces, weights)
     num_verts = meshes.verts_packed().shape[0]
     count = torch.bincount(corners, minlength=num_verts).clamp_min(1)
     return colors.new_zeros(num_verts, 3).index_add(0, corners, colors) / count[:, None]
@@ -78,6 +80,14 @@ def corner_uvs(textures: TexturesUV) -> Tensor:
     """The uv coordinates (sum(F_n), 3, 2) of the corners of all faces, in the order of the packed faces."""
     pairs = zip(textures.verts_uvs_list(), textures.faces_uvs_list(), strict=True)
     return torch.cat([uvs[index.to(torch.int64)] for uvs, index in pairs])  # PyTorch3D's index of no faces is float
+
+
+def _dtype(textures: Any) -> torch.dtype:
+    """Of the values of textures, at least float32; what :func:`surface_colors` refuses may have any."""
+    for name in ("verts_features_padded", "maps_padded", "atlas_padded"):
+        if hasattr(textures, name):
+            return torch.promote_types(getattr(textures, name)().dtype, torch.float32)
+    return torch.float32
 
 
 def _checked(name: str, values: Tensor) -> Tensor:

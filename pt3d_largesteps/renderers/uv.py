@@ -33,7 +33,8 @@ class Texels:
 
     Attributes:
         faces: (N, H, W) int64, the packed face at each texel, -1 where there is none.
-        barycentric: (N, H, W, 3) float32, its barycentric coordinates there, all at least 0.
+        barycentric: (N, H, W, 3), its barycentric coordinates there, all at least 0; float64 where the vertices or the uvs
+            are, else float32.
         mask: (N, H, W) bool, the texels that a face covers; those filled by padding are not among them.
     """
 
@@ -130,9 +131,10 @@ class UVRenderer:
         faces = _lowest_faces(corners, meshes.faces_packed_to_mesh_idx(), len(meshes), self.size)
         mask = faces >= 0
         covered = mask.flatten().nonzero().squeeze(1)
-        barycentric = torch.zeros(faces.numel(), 3, device=faces.device)
+        dtype = torch.promote_types(meshes.verts_packed().dtype, torch.promote_types(uvs.dtype, torch.float32))
+        barycentric = torch.zeros(faces.numel(), 3, dtype=dtype, device=faces.device)
         place = torch.stack([covered % width, covered // width % height], dim=1)
-        barycentric[covered] = _barycentric(corners[faces.flatten()[covered]], place).float()
+        barycentric[covered] = _barycentric(corners[faces.flatten()[covered]], place).to(dtype)
         if self.padding:
             source = nearest_covered(mask, min(self.padding, max(self.size)))
             faces, barycentric = faces.flatten()[source], barycentric[source.flatten()]

@@ -15,7 +15,7 @@ PRECISIONS = ("uint16", "float32")
 
 
 def verts_and_faces(name: str, meshes: Any) -> tuple[Tensor, Tensor]:
-    """Packed vertices and faces of ``Meshes``, known by their methods, or of a pair (verts, faces), on the CPU.
+    """Packed vertices (float64) and faces of ``Meshes``, known by their methods, or of a pair (verts, faces), on the CPU.
 
     Raises:
         TypeError, ValueError: it is neither, or not finite, or a face names a vertex that there is not.
@@ -37,7 +37,7 @@ def verts_and_faces(name: str, meshes: Any) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"{name}: expected faces of vertices 0 to {len(verts) - 1}, got {int(faces.min())} to {int(faces.max())}"
         )
-    return verts.float(), faces
+    return verts.double(), faces
 
 
 def pack_positions(verts: Tensor, precision: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def pack_positions(verts: Tensor, precision: str) -> dict[str, Any]:
         return {"data": _base64(verts.numpy().astype("<f4"))}
     low = verts.amin(0)
     size = (verts.amax(0) - low).clamp(min=torch.finfo(torch.float32).tiny)
-    steps = ((verts.double() - low) / size * 65535).round().numpy().astype("<u2")
+    steps = ((verts - low) / size * 65535).round().numpy().astype("<u2")
     return {"data": _base64(steps), "low": low.tolist(), "size": size.tolist()}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pt3d_largesteps._checks import describe
 from pt3d_largesteps.report.packing import PRECISIONS, pack_faces, pack_positions, verts_and_faces
 from pt3d_largesteps.report.page import make_page
-from pt3d_largesteps.report.three import find_three
+from pt3d_largesteps.report.three import Three, find_three
 
 
 class Report:
@@ -25,14 +25,12 @@ class Report:
         subtitle: one line below it.
         target: what the shapes are to become, if anything: ``Meshes``, or a tuple (verts, faces). Batches are shown together.
         precision: of the vertices, "uint16" (of their bounding box, 6 bytes for a vertex of a frame) or "float32" (12 bytes).
-        three: npm's package three.js, as file or folder; else PT3D_LARGESTEPS_THREE names it, or it is fetched once, checked
-            and kept in ~/.cache. It goes into the page, with its licence.
-
-    Raises:
-        ThreeError: there is no three.js; here, so that no run ends without its report.
+        three: npm's package three.js, as file or folder; else PT3D_LARGESTEPS_THREE names it, or :meth:`fetch_viewer` fetches
+            it once, checks it and keeps it in ~/.cache. It goes into the page, with its licence.
 
     Example:
         >>> report = Report("A sphere becomes an ellipsoid", target=target)
+        >>> report.fetch_viewer()                     # to fail early; else save() does it
         >>> result = optimize(start, loss, config, callbacks=[report.every(10)])
         >>> report.add_history(result.history)
         >>> report.save("run.html")
@@ -53,12 +51,22 @@ class Report:
         self._precision = precision
         self._topologies: list[dict[str, Any]] = []
         self._last_faces: Tensor | None = None
+        self._origin: Tensor | None = None
         self._frames: list[dict[str, Any]] = []
         self._curves: list[dict[str, Any]] = []
         self._stages: list[dict[str, Any]] = []
         self._tables: list[tuple[str, str, dict[str, Any]]] = []
         self._target = None if target is None else self._pack("target", target)
-        self._three = find_three(three)
+        self._given_three = three
+        self._three: Three | None = None
+
+    def fetch_viewer(self) -> None:
+        """Finds or fetches three.js, which the page needs: before a long run, so that it does not end without its report.
+
+        Raises:
+            ThreeError: it is not on this machine and cannot be fetched, or is not what it should be.
+        """
+        self._viewer()
 
     def add_frame(self, step: int, meshes: Any, label: str = "") -> None:
         """A shape of the run.
@@ -116,22 +124,30 @@ class Report:
         self._tables.append((str(name), str(note), dict(rows)))
 
     def save(self, path: str | Path) -> None:
-        """Writes the file.
+        """Writes the file, with the viewer of :meth:`fetch_viewer`.
 
         Raises:
             ValueError: there is no frame.
+            ThreeError: there is no three.js.
             OSError: it cannot be written.
         """
-        if not self._frames:
+        if not self._frames or self._origin is None:
             raise ValueError("frames: expected at least one, got none; add_frame adds one")
         data = {
             "frames": self._frames,
             "topologies": self._topologies,
+            "origin": self._origin.tolist(),
             "target": self._target,
             "curves": self._curves,
             "stages": self._stages,
         }
-        Path(path).write_text(make_page(self.title, self.subtitle, data, self._tables, self._three), encoding="utf-8")
+        page = make_page(self.title, self.subtitle, data, self._tables, self._viewer())
+        Path(path).write_text(page, encoding="utf-8")
+
+    def _viewer(self) -> Three:
+        if self._three is None:
+            self._three = find_three(self._given_three)
+        return self._three
 
     def _pack(self, name: str, meshes: Any) -> dict[str, Any]:
         verts, faces = verts_and_faces(name, meshes)
@@ -139,4 +155,7 @@ class Report:
         if last is None or not torch.equal(faces, last) or self._topologies[-1]["vertices"] != len(verts):
             self._topologies.append(pack_faces(faces, len(verts)))
             self._last_faces = faces.clone()
-        return {"topology": len(self._topologies) - 1, "positions": pack_positions(verts, self._precision)}
+        if self._origin is None:
+            # Browsers draw in float32, which far from the origin would hold few digits of the shape.
+            self._origin = (verts.amin(0) + verts.amax(0)) / 2
+        return {"topology": len(self._topologies) - 1, "positions": pack_positions(verts - self._origin, self._precision)}

@@ -16,7 +16,7 @@ from pt3d_largesteps._checks import check_finite, describe
 from pt3d_largesteps.grids.matrix import GridMatrix
 from pt3d_largesteps.optim.packed import PackedParameter
 from pt3d_largesteps.solvers.grid import GridSolverFactory
-from pt3d_largesteps.steps.module import PackedModule
+from pt3d_largesteps.steps.module import PackedModule, check_keys
 from pt3d_largesteps.systems.functions import from_differential, to_differential
 
 
@@ -137,8 +137,7 @@ class LargeStepsGrid(PackedModule):
     def set_extra_state(self, state: Any) -> None:
         """Refuses the coordinates of another matrix, whose fields would come out wrong without a word."""
         expected = self.matrix.numbers()
-        if not isinstance(state, dict) or set(state) != {*expected, "outside"}:
-            raise ValueError(f"state_dict: expected the matrix of the grid beside u, got {describe(state)}")
+        check_keys(state, {*expected, "outside"}, "matrix of the grid")
         for name, own in expected.items():
             if name == "strength" and self.matrix.requires_grad:
                 continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ MATRIX_KEYS = ("crow_indices", "col_indices", "values")
 class PackedModule(nn.Module):
     """A module with the parameter ``u`` (:class:`~pt3d_largesteps.PackedParameter`), which everything else follows.
 
-    Where u goes by ``to()``, ``double()`` and the like, or is loaded, ``_follow_parameter`` is called; a state that
-    ``set_extra_state`` refuses changes nothing.
+    Where u goes by ``to()``, ``double()`` and the like, or is loaded, ``_follow_parameter`` is called. A state that is refused
+    changes nothing.
     """
 
     u: PackedParameter
@@ -33,11 +34,46 @@ class PackedModule(nn.Module):
         if not isinstance(u, PackedParameter):
             self.u = PackedParameter(u.data, sizes, u.requires_grad)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if prefix + "_extra_state" in state_dict:  # before u is touched
-            self.set_extra_state(state_dict[prefix + "_extra_state"])
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As of any module; a state that is refused, for whatever reason, changes nothing."""
+        with self._unchanged_if_refused([]):  # torch looks for missing and unexpected keys once it has copied the others
+            return super().load_state_dict(state_dict, strict, assign)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        with self._unchanged_if_refused(error_msgs):
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+            self._follow_parameter()
+
+    @contextmanager
+    def _unchanged_if_refused(self, error_msgs: list[str]) -> Iterator[None]:
+        """Puts back what was there if an error is raised, or added to the list, of which torch makes one later."""
+        count = len(error_msgs)
+        parameters = [(name, one, one.detach().clone()) for name, one in self._parameters.items() if one is not None]
+        extra_state = self.get_extra_state()
+        try:
+            yield
+        except (RuntimeError, TypeError, ValueError):
+            self._put_back(parameters, extra_state)
+            raise
+        if len(error_msgs) > count:
+            self._put_back(parameters, extra_state)
+
+    @torch.no_grad()
+    def _put_back(self, parameters: list[tuple[str, nn.Parameter, Tensor]], extra_state: Any) -> None:
+        for name, parameter, values in parameters:
+            setattr(self, name, parameter)  # in the place of the one that load_state_dict(assign=True) has put there
+            parameter.copy_(values)
         self._follow_parameter()
+        self.set_extra_state(extra_state)
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedModule:
         check_solvable_dtype("u", fn(self.u.detach().new_empty(0)))  # before anything is converted
@@ -48,9 +84,21 @@ class PackedModule(nn.Module):
 
 def checked_state(state: Any, keys: Sequence[str], device: torch.device, matrix: str) -> dict[str, Any]:
     """The tensors of an extra state with exactly these keys, on the device."""
-    if not isinstance(state, dict) or set(state) != set(keys):
-        raise ValueError(f"state_dict: expected the {matrix} beside u, got {describe(state)}")
+    check_keys(state, keys, matrix)
     return {name: None if tensor is None else tensor.to(device) for name, tensor in state.items()}
+
+
+def check_keys(state: Any, keys: Collection[str], matrix: str) -> None:
+    """Raises unless an extra state has exactly these keys."""
+    if not isinstance(state, dict):
+        raise ValueError(f"state_dict: expected the {matrix} beside u, got {describe(state)}")
+    missing, unknown = sorted(set(keys) - set(state)), sorted(map(str, set(state) - set(keys)))
+    if missing or unknown:
+        got = " and ".join([f"no {', '.join(missing)}"] * bool(missing) + [f"an unknown {', '.join(unknown)}"] * bool(unknown))
+        raise ValueError(
+            f"state_dict: expected the {matrix} beside u, got {got}; another version has saved it: load it with that version,"
+            " and carry what the module returns over"
+        )
 
 
 def state_of_matrix(matrix: Any) -> dict[str, Tensor]:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pytorch3d.renderer.mesh.textures import TexturesUV
 from torch import Tensor, nn
 
+from pt3d_largesteps import _pytorch3d
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 from pt3d_largesteps.matrices.lambda_alpha import DEFAULT_LAMBDA
 from pt3d_largesteps.matrices.system import SystemMatrix
@@ -21,6 +21,9 @@ from pt3d_largesteps.solvers.base import SolverFactory, check_solver, is_direct
 from pt3d_largesteps.solvers.differentiable import solve
 from pt3d_largesteps.steps.module import MATRIX_KEYS, PackedModule, check_same_matrix, checked_state, state_of_matrix
 from pt3d_largesteps.uv.texels import texel_graph
+
+with _pytorch3d.required():
+    from pytorch3d.renderer.mesh.textures import TexturesUV
 
 
 class LargeStepsTexture(PackedModule):

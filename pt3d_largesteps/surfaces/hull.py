@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pytorch3d.structures import Meshes
 from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from pt3d_largesteps import _pytorch3d
 from pt3d_largesteps._checks import check_finite, check_number, describe
 from pt3d_largesteps.renderers.projection import ndc_half_ranges, ndc_to_pixels, project_to_ndc
 from pt3d_largesteps.surfaces.remeshing import check_target, remesh
+
+with _pytorch3d.required():
+    from pytorch3d.structures import Meshes
 
 _COARSE = 24  # samples along each side of the box while it shrinks onto the hull
 _CHUNK = 1 << 19  # points at once

@@ -157,6 +157,23 @@ def test_rounding_of_a_symmetric_matrix_is_taken_out(device):
     assert torch.equal(matrix, matrix.T)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_beside_large_diagonals_is_taken_out(dtype, device):
+    # Right-angled corners: entries that would be 0 are what rounding has left of sums of numbers as large as the diagonal.
+    eps = torch.finfo(dtype).eps
+    dense = torch.tensor([[1e6, -1e3, 0], [-1e3, 1.0, 0], [0, 0, 1e-6]], dtype=dtype, device=device)
+    dense[0, 2], dense[2, 0] = 2 * eps, -eps  # beside sqrt(1e6 * 1e-6) = 1
+    dense[0, 1] *= 1 + 2 * eps
+    matrix = SystemMatrix.from_sparse(dense).to_dense()
+    assert torch.equal(matrix, matrix.T)
+    torch.testing.assert_close(matrix, dense, rtol=2 * eps, atol=2 * eps)
+
+
+def test_one_that_lacks_its_mirror_image_to_rounding_is_left_out(device):
+    own = torch.tensor([[1.0, 1e-7], [0.0, 1.0]], device=device)
+    assert SystemMatrix.from_sparse(own).to_dense().tolist() == [[1, 0], [0, 1]]
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), lambda m: m.to(torch.float64)])
 def test_copies(copied, device):
     matrix = compute_matrix(ragged().to(device))
@@ -226,6 +243,19 @@ class TestErrors:
         dense[3, 5] += 0.5
         with pytest.raises(ValueError, match=r"laplacian: expected a symmetric matrix, got .* at \(3, 5\) and .* at \(5, 3\)"):
             compute_matrix(sphere, laplacian=dense)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize(
+        "own",
+        [
+            [[1e6, 1, 0], [-1, 1e6, 0], [0, 0, 1]],  # 1 is 8 times eps of float32 of the diagonal
+            [[1e6, 0, 0], [0, 1, 1e-2], [0, -1e-2, 1]],  # small beside the largest entry only
+            [[1e6, 0, 0], [0, 1e-6, 1e-8], [0, 0, 1e-6]],  # without a mirror image
+        ],
+    )
+    def test_not_symmetric_beside_large_numbers(self, own, dtype, device):
+        with pytest.raises(ValueError, match=r"matrix: expected a symmetric matrix, got .* differ"):
+            SystemMatrix.from_sparse(torch.tensor(own, dtype=dtype, device=device))
 
     def test_pytorch3ds_own_laplacian_is_refused(self, device):
         meshes = ico_sphere(1).to(device)  # its vertices have degrees 5 and 6

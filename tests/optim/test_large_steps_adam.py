@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from pytorch3d.structures import join_meshes_as_batch
+from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
 
 from pt3d_largesteps import (
@@ -103,6 +103,18 @@ def test_copies_go_on(through, device):
     expected = run(verts, optimizer)
     assert torch.equal(run(other, other_optimizer), expected)
     assert torch.equal(run(resumed, resumed_optimizer), expected)
+
+
+@pytest.mark.parametrize("num_meshes", [0, 1])
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 0)])
+def test_nothing_to_move(num_meshes, shape):
+    empty = Meshes([torch.zeros(0, 3)] * num_meshes, [torch.zeros(0, 3, dtype=torch.int64)] * num_meshes)
+    for lr in (0.1, torch.tensor(0.1), torch.full((num_meshes,), 0.1)):
+        verts = torch.zeros(shape, requires_grad=True)
+        optimizer = LargeStepsAdam([verts], BatchSystem(empty), lr=lr)
+        verts.grad = torch.zeros(shape)
+        optimizer.step()
+        assert verts.shape == shape
 
 
 def test_what_does_not_fit(device):

@@ -1,6 +1,8 @@
 """Checkpoints of optimize: to the same bits, after a kill, of another run, of no run."""
 
+import copy
 import dataclasses
+import functools
 import os
 import signal
 import subprocess
@@ -146,6 +148,37 @@ class TestCheckpoints:
         else:
             path.write_bytes(content)
         with pytest.raises(ValueError, match="checkpoint: expected a file that optimize has written"):
+            optimize(ico_sphere(1), to_ellipsoid, SHORT, checkpoint=path)
+
+    def test_of_another_version(self, tmp_path):
+        path = tmp_path / "run.pt"
+        optimize(ico_sphere(1), to_ellipsoid, SHORT, checkpoint=path)
+        saved = torch.load(path, weights_only=True)
+        names = [*saved, "run_of.config.lr_unit", "run_of.label", "progress.index", "views.left", "history.held_out"]
+        names = [name for name in names if name != "format"]
+        assert len(names) > 15
+        for name in names:
+            for changed in ("without", "with"):
+                state = copy.deepcopy(saved)
+                *parts, last = name.split(".")
+                inner = functools.reduce(dict.__getitem__, parts, state)
+                if changed == "without":
+                    inner.pop(last)
+                else:
+                    name, inner[f"{last}_too"] = f"{name}_too", 1
+                torch.save(state, path)
+                message = f"checkpoint: expected one that this version .*, got {path} of another version, {changed} {name};"
+                with pytest.raises(ValueError, match=f"{message} resume it with that version, or remove it to begin anew"):
+                    optimize(ico_sphere(1), to_ellipsoid, SHORT, checkpoint=path)
+
+    @pytest.mark.parametrize("part", ["module", "optimizer"])
+    def test_whose_parameters_are_others(self, tmp_path, part):
+        path = tmp_path / "run.pt"
+        optimize(ico_sphere(1), to_ellipsoid, SHORT, checkpoint=path)
+        state = torch.load(path, weights_only=True)
+        state[part] = {}
+        torch.save(state, path)
+        with pytest.raises(ValueError, match=f"checkpoint: expected one of the same parameterization, got {path}, which"):
             optimize(ico_sphere(1), to_ellipsoid, SHORT, checkpoint=path)
 
     def test_a_cut_one(self, tmp_path):

@@ -263,6 +263,20 @@ class TestVertexColors:
         meshes = with_colors(join_meshes_as_batch([ico_sphere(1), torus(0.3, 0.7, 4, 5)]))
         torch.testing.assert_close(vertex_colors(meshes), meshes.textures.verts_features_packed())
 
+    @pytest.mark.parametrize("kind", ["vertices", "map", "atlas"])
+    def test_double_precision_stays(self, kind):
+        third = torch.full((1, 4, 4, 3), 1 / 3, dtype=torch.float64)  # not a number of float32
+        uvs = torch.tensor([[0.0, 1], [1, 1], [0, 0], [1, 0]])
+        textures = {
+            "vertices": lambda: TexturesVertex(third[:, 0]),
+            "map": lambda: TexturesUV(third, [QUAD], [uvs]),
+            "atlas": lambda: TexturesAtlas(third[:, :2, :1, None]),
+        }[kind]()
+        colors = vertex_colors(Meshes([CORNERS], [QUAD], textures))
+        assert colors.dtype == torch.float64
+        # bilinear weights and means round to a few eps
+        torch.testing.assert_close(colors, third[0, 0], atol=1e-15, rtol=0)
+
     def test_the_mean_over_a_seam(self):
         maps = torch.zeros(1, 2, 3, 3)  # of two rows and three columns
         maps[0, 0] = torch.tensor([[0.3], [0.6], [0.9]])

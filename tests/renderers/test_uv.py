@@ -59,6 +59,13 @@ class TestTexels:
         expected = torch.stack([u.expand(height, width), v[:, None].expand(height, width)], dim=-1)
         torch.testing.assert_close(maps[0].cpu(), expected, atol=1e-6, rtol=0)
 
+    def test_double_precision_stays(self):
+        meshes = flat(SQUARE.double(), TWO_TRIANGLES)
+        maps, _ = UVRenderer(7)(meshes, meshes.verts_packed()[:, :2])
+        axis = torch.arange(7, dtype=torch.float64) / 6  # sixths are no numbers of float32
+        expected = torch.stack(torch.meshgrid(axis, axis.flip(0), indexing="xy"), dim=-1)
+        torch.testing.assert_close(maps[0], expected, atol=1e-14, rtol=0)  # sums of three products of numbers up to 1
+
     def test_every_texel_on_the_edges_of_a_fine_grid_is_covered(self):
         # 32 x 32 squares over 65 x 65 texels: half of all texels on edges, in float32
         k = torch.arange(33.0) / 32

@@ -108,6 +108,32 @@ class TestThree:
             three.find_three(package)
 
 
+class TestViewer:
+    def test_is_fetched_when_it_is_asked_for(self, registry, tmp_path):
+        report = Report("run", target=ico_sphere(0))
+        report.add_frame(0, ico_sphere(0))
+        assert registry == []
+        report.fetch_viewer()
+        assert registry == [three.URL]
+        three.cached().unlink()
+        report.save(tmp_path / "run.html")  # it has it already
+        assert registry == [three.URL]
+
+    def test_is_fetched_at_the_end_else(self, registry, tmp_path):
+        report = Report("run")
+        report.add_frame(0, ico_sphere(0))
+        report.save(tmp_path / "run.html")
+        assert registry == [three.URL]
+
+    def test_that_is_not_there(self, tmp_path):
+        report = Report("run", three=tmp_path / "none.tgz")
+        report.add_frame(0, ico_sphere(0))
+        for call in (report.fetch_viewer, lambda: report.save(tmp_path / "run.html")):
+            with pytest.raises(ThreeError, match="three: expected the file or folder of npm's package three, got "):
+                call()
+        assert not (tmp_path / "run.html").exists()
+
+
 class TestFile:
     @pytest.mark.parametrize(("precision", "error"), [("uint16", 1.0 / 65535), ("float32", 0.0)])
     def test_vertices_and_faces(self, package, tmp_path, precision, error):
@@ -121,9 +147,24 @@ class TestFile:
         assert [(part["vertices"], part["faces"]) for part in data["topologies"]] == [(42, 80), (162, 320), (642, 1280)]
         for frame, meshes in zip(data["frames"], shapes, strict=True):
             verts = unpacked(frame["positions"], "<u2" if precision == "uint16" else "<f4")
+            verts = verts + np.array(data["origin"])
             assert np.abs(verts - meshes.verts_packed().numpy()).max() <= 1.01 * error
             faces = np.frombuffer(base64.b64decode(data["topologies"][frame["topology"]]["data"]), "<u2")
             assert (faces.reshape(-1, 3) == meshes.faces_packed().numpy()).all()
+
+    @pytest.mark.parametrize("precision", ["uint16", "float32"])
+    def test_far_from_the_origin(self, package, tmp_path, precision):
+        # In float32 numbers near 1e7 are 1 apart: the sphere of radius 1 would be a few points.
+        verts, far = ico_sphere(3).verts_packed().double(), torch.tensor([1e7, -2e7, 3e7], dtype=torch.float64)
+        report = Report("run", precision=precision, three=package)
+        report.add_frame(0, (verts + far, ico_sphere(3).faces_packed()))
+        report.save(tmp_path / "run.html")
+        data = data_of(tmp_path / "run.html")
+        np.testing.assert_allclose(data["origin"], far.numpy(), atol=1e-6)
+        positions = unpacked(data["frames"][0]["positions"], "<u2" if precision == "uint16" else "<f4")
+        # uint16: half of one of 65,535 steps along 2; float32: the rounding of the sums in float64, at 3e7
+        bound = 1.01 / 65535 if precision == "uint16" else 1e-7
+        assert np.abs(positions + np.array(data["origin"]) - far.numpy() - verts.numpy()).max() <= bound
 
     def test_more_vertices_than_sixteen_bits_count(self, package, tmp_path):
         report = Report("run", three=package)

@@ -215,6 +215,45 @@ class TestModule:
             torch.nn.Sequential(steps).load_state_dict(torch.nn.Sequential(other).state_dict())
         assert torch.equal(steps.u, before)
 
+    def test_a_state_of_another_version_is_named(self):
+        state = LargeSteps(ico_sphere(1)).state_dict()
+        del state["_extra_state"]["anchors"]
+        message = "expected the system matrix beside u, got no anchors; another version has saved it"
+        with pytest.raises(ValueError, match=f"state_dict: {message}"):
+            LargeSteps(ico_sphere(1)).load_state_dict(state)
+
+    @pytest.mark.parametrize(
+        ("change", "error"),
+        [
+            (lambda state: state.update({"u": state["u"][:-1]}), "size mismatch for u"),
+            (lambda state: state.pop("u"), 'Missing key.* "u"'),
+            (lambda state: state.pop("_extra_state"), 'Missing key.* "_extra_state"'),
+            (lambda state: state.update({"v": state["u"]}), 'Unexpected key.* "v"'),
+            (lambda state: state["_extra_state"].update({"values": 2 * state["_extra_state"]["values"]}), "another lambda"),
+            (lambda state: state["_extra_state"].update({"pinned": torch.ones(3)}), "pinned"),
+        ],
+    )
+    @pytest.mark.parametrize("assign", [False, True], ids=["copied", "assigned"])
+    def test_a_refused_state_leaves_u_and_pins(self, change, error, assign, device):
+        sphere = ico_sphere(1).to(device)
+        steps = LargeSteps(sphere, pinned=torch.tensor([3]))
+        other = LargeSteps(sphere.scale_verts(2.0), pinned=torch.tensor([5, 6]))
+        u, state = steps.u, other.state_dict()
+        before, pinned, verts = u.detach().clone(), steps.pinned.clone(), steps.verts_packed().detach()
+        change(state)
+        with pytest.raises((RuntimeError, TypeError, ValueError), match=error):
+            steps.load_state_dict(state, assign=assign)
+        assert steps.u is u
+        assert torch.equal(u, before)
+        assert torch.equal(steps.pinned, pinned)
+        assert torch.equal(steps.verts_packed(), verts)
+
+    def test_a_part_of_a_state_is_taken_where_that_is_asked_for(self, device):
+        sphere = ico_sphere(1).to(device)
+        steps, other = LargeSteps(sphere), LargeSteps(sphere.scale_verts(2.0))
+        steps.load_state_dict({"u": other.u.detach()}, strict=False)
+        torch.testing.assert_close(steps.verts_packed(), other.verts_packed())
+
     def test_assigning_a_state_of_another_dtype(self, device):
         sphere = ico_sphere(1).to(device)
         steps = LargeSteps(sphere)

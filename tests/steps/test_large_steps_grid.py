@@ -170,6 +170,23 @@ class TestSaving:
         with pytest.raises(ValueError, match="state_dict: expected the matrix of the grid beside u"):
             steps.set_extra_state({})
 
+    def test_a_state_of_another_version_is_named(self):
+        steps = LargeStepsGrid(torch.randn(1, 2, 6, 6))
+        state = steps.get_extra_state()
+        del state["outside"]
+        state["other"] = None
+        message = "expected the matrix of the grid beside u, got no outside and an unknown other; another version"
+        with pytest.raises(ValueError, match=f"state_dict: {message}"):
+            steps.set_extra_state(state)
+
+    def test_a_refused_state_changes_nothing(self):
+        steps, other = (LargeStepsGrid(torch.randn(1, 2, 6, 6), mask=half_mask((6, 6))) for _ in range(2))
+        before, state = steps().detach(), other.state_dict()
+        state["u"] = state["u"][:, :1]
+        with pytest.raises(RuntimeError, match="size mismatch for u"):
+            steps.load_state_dict(state)
+        assert torch.equal(steps(), before)
+
     @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
     def test_copies(self, copied, device):
         steps = LargeStepsGrid(torch.randn(2, 2, 6, 6, device=device), mask=half_mask((6, 6), device))

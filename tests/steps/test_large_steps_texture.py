@@ -235,6 +235,14 @@ class TestSaving:
             steps.load_state_dict(LargeStepsTexture(painted(rectangles, seed=4), **options).state_dict())
         assert torch.equal(steps.maps(), before)
 
+    def test_a_refused_state_changes_nothing(self):
+        steps, other = (LargeStepsTexture(painted(seed=seed)) for seed in (3, 4))
+        before, state = steps.maps().detach(), other.state_dict()
+        state["u"] = state["u"][1:]
+        with pytest.raises(RuntimeError, match="size mismatch for u"):
+            steps.load_state_dict(state)
+        assert torch.equal(steps.maps(), before)
+
     def test_a_state_without_the_matrix(self):
         with pytest.raises(ValueError, match="state_dict: expected the system matrix beside u"):
             LargeStepsTexture(painted()).set_extra_state({})
