@@ -4,12 +4,12 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <vector>
 
 #include "../threads/parallel.h"
 #include "../threads/team.h"
 #include "sweep.h"
+#include "thread_buffer.h"
 
 namespace largesteps {
 namespace {
@@ -17,25 +17,9 @@ namespace {
 // Below, a solve is over before a second thread could begin.
 constexpr int32_t kLeastSharedVerts = 2000;
 
-// Memory that a thread keeps from one solve to the next: to map and unmap megabytes would cost more than the solve.
 template <typename T>
-T* thread_buffer(int which, int64_t size) {
-  constexpr std::size_t kAlignment = 64;
-  thread_local std::vector<char> buffers[2];
-  std::vector<char>& buffer = buffers[which];
-  const std::size_t bytes = static_cast<std::size_t>(size) * sizeof(T) + kAlignment;
-  if (buffer.size() < bytes) {
-    buffer.clear();
-    buffer.resize(bytes);
-  }
-  void* start = buffer.data();
-  std::size_t space = buffer.size();
-  return static_cast<T*>(std::align(kAlignment, bytes - kAlignment, start, space));
-}
-
-template <typename T>
-T* scratch(const IndexView& index, int num_columns) {
-  return thread_buffer<T>(1, scratch_size(index[kMaxFront], index[kMaxFront], num_columns));
+int64_t scratch_bytes(const IndexView& index, int num_columns) {
+  return scratch_size(index[kMaxFront], index[kMaxFront], num_columns) * static_cast<int64_t>(sizeof(T));
 }
 
 // A right-hand side that is not finite overflows too, and is the better thing to report.
@@ -117,7 +101,8 @@ class SharedSweep : public SharedWork {
   // Returns a step that can be done now, or -1.
   int32_t do_step(int32_t step) {
     const int32_t num_nodes = index_[kNumNodes];
-    T* const memory = scratch<T>(index_, num_columns_);
+    const ThreadBuffer buffer(Purpose::kScratch, scratch_bytes<T>(index_, num_columns_));
+    T* const memory = static_cast<T*>(buffer.data());
     int32_t next = -1;
     if (step < num_nodes) {
       if (!sweep_.forward(step, memory)) status_.store(SolveStatus::kRhsNotFinite);
@@ -156,7 +141,8 @@ SolveStatus sweep_alone(const IndexView& index, const Sweep<T, Given>& sweep, in
     steps.run();
     return steps.status();
   }
-  T* const memory = scratch<T>(index, num_columns);
+  const ThreadBuffer buffer(Purpose::kScratch, scratch_bytes<T>(index, num_columns));
+  T* const memory = static_cast<T*>(buffer.data());
   bool is_finite = true;
   for (int32_t node = 0; node < index[kNumNodes]; ++node) is_finite &= sweep.forward(node, memory);
   if (!is_finite) return SolveStatus::kRhsNotFinite;
@@ -220,7 +206,9 @@ SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Giv
     const Piece& piece = pieces[static_cast<size_t>(k)];
     const int64_t pitch = num_verts * num_columns, begin = piece.member * pitch + piece.first;
     const int width = kColumnCounts[piece.column_count];
-    T* const workspace = thread_buffer<T>(0, int64_t{index[kWorkspaceRows]} * workspace_stride(width));
+    const int64_t workspace_size = int64_t{index[kWorkspaceRows]} * workspace_stride(width);
+    const ThreadBuffer buffer(Purpose::kWorkspace, workspace_size * static_cast<int64_t>(sizeof(T)));
+    T* const workspace = static_cast<T*>(buffer.data());
     const Columns<Given> columns = {rhs + begin, x + begin, num_columns, piece.count, piece.members, pitch};
     const Sweep<T, Given> sweep(index, factor + piece.member * batch.factor_stride, columns, piece.column_count, workspace);
     SolveStatus of_piece = SolveStatus::kSolved;

@@ -3,12 +3,17 @@
 // g++ -std=c++17 -pthread csrc/{threads,dissection,structure}/*.cpp csrc/cpu/*.cpp csrc/tests/test_parallel.cpp
 #include <sys/wait.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
 
 #include "../threads/parallel.h"
+#include "../threads/team.h"
 #include "../cpu/factorize.h"
 #include "../cpu/solve.h"
 #include "check.h"
@@ -115,6 +120,65 @@ void test_repeats(const std::vector<Problem>& problems) {
   }
 }
 
+#if defined(__linux__)
+std::vector<int> cores_of_this_thread() {
+  cpu_set_t set;
+  CHECK(sched_getaffinity(0, sizeof(set), &set) == 0);
+  std::vector<int> cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &set)) cores.push_back(core);
+  }
+  return cores;
+}
+
+void allow(const std::vector<int>& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int core : cores) CPU_SET(core, &set);
+  CHECK(sched_setaffinity(0, sizeof(set), &set) == 0);
+}
+
+// Whether all items are done on cores that the caller may use.
+bool stays_on(const std::vector<int>& cores, int num_threads) {
+  std::atomic<bool> result{true};
+  parallel_for(300, num_threads, [&](int64_t) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(2);  // for helpers to come in time
+    while (std::chrono::steady_clock::now() < until) spin_pause();
+    if (std::count(cores.begin(), cores.end(), sched_getcpu()) == 0) result = false;
+  });
+  return result;
+}
+
+// Helpers that were started with all cores follow the caller to fewer and back, and serve callers with different ones.
+void test_cores() {
+  current_case = "cores";
+  const std::vector<int> all = cores_of_this_thread();
+  std::vector<std::vector<int>> choices = {all};
+  for (size_t k = 0; k < std::min<size_t>(all.size(), 4); ++k) {
+    choices.push_back({all[k]});
+    if (k > 0) choices.push_back({all[k - 1], all[k]});
+  }
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    for (const std::vector<int>& cores : choices) {
+      allow(cores);
+      for (int call = 0; call < 20; ++call) CHECK(stays_on(cores, 2 + call % 3));
+    }
+  }
+  allow(all);
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 3; ++caller) {
+    callers.emplace_back([&, caller] {
+      for (int repeat = 0; repeat < 100; ++repeat) {
+        const std::vector<int>& cores = choices[static_cast<size_t>(caller + repeat) % choices.size()];
+        allow(cores);
+        CHECK(stays_on(cores, 3));
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+}
+#endif
+
 #if !defined(__SANITIZE_THREAD__)  // it refuses to start threads in a forked child
 // The child has none of its parent's helpers; a hang would be ended by the alarm.
 void check_fork(const Problem* problem) {
@@ -161,6 +225,9 @@ int main() {
                                          Problem(make_scattered())};
   test_repeats(problems);
   test_many_callers(problems);
+#if defined(__linux__)
+  test_cores();
+#endif
 #if !defined(__SANITIZE_THREAD__)
   test_forks(problems);
 #endif

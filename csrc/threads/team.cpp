@@ -37,30 +37,56 @@ bool is_resting() { return std::chrono::steady_clock::now().time_since_epoch().c
 #if defined(__linux__)
 int this_core() { return sched_getcpu(); }
 
-// Linux may wake a thread on the core where it last ran although the caller works there and others are idle; the two would
-// then wait for each other. All cores but the caller's are allowed from here on, until it meets the caller again.
-void leave_core(int core) {
-  static const cpu_set_t all = [] {
-    cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) CPU_ZERO(&allowed);
-    return allowed;
-  }();
-  cpu_set_t others = all;
-  if (core >= 0 && core < CPU_SETSIZE) CPU_CLR(core, &others);
-  if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof(others), &others);
-}
+// The cores that a thread may run on, for more of them than a cpu_set_t has.
+class Cores {
+ public:
+  static Cores of_this_thread() {
+    Cores cores;
+    if (sched_getaffinity(0, sizeof(cores.sets_), cores.sets_) != 0) CPU_ZERO_S(sizeof(cores.sets_), cores.sets_);
+    return cores;
+  }
+
+  bool operator!=(const Cores& other) const { return !CPU_EQUAL_S(sizeof(sets_), sets_, other.sets_); }
+  // 0 where the system does not tell.
+  int count() const { return CPU_COUNT_S(sizeof(sets_), sets_); }
+
+  // Lets this thread run on them, but not on the one given if there are others. False if the system refuses.
+  bool allow_but(int core) const {
+    if (count() == 0) return true;
+    Cores others = *this;
+    if (core >= 0) CPU_CLR_S(static_cast<size_t>(core), sizeof(sets_), others.sets_);
+    return sched_setaffinity(0, sizeof(sets_), (others.count() > 0 ? others : *this).sets_) == 0;
+  }
+
+ private:
+  cpu_set_t sets_[8192 / CPU_SETSIZE];
+};
 #else
 int this_core() { return -1; }
-void leave_core(int) {}
+
+// Other systems do not tell.
+class Cores {
+ public:
+  static Cores of_this_thread() { return {}; }
+  bool operator!=(const Cores&) const { return false; }
+  int count() const { return 0; }
+  bool allow_but(int) const { return true; }
+};
 #endif
 
 class Team {
  public:
   bool offer(const std::shared_ptr<SharedWork>& work, int num_helpers) {
+    const Cores cores = Cores::of_this_thread();
+    if (cores.count() == 1) return false;  // a helper would only take the core away from the caller
     int num_sleepers = 0;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (work_) return false;
+      if (cores != cores_) {
+        cores_ = cores;
+        ++cores_version_;
+      }
       while (num_threads_ < num_helpers && num_threads_ < kMaxHelpers && start_thread()) {
       }
       work_ = work;
@@ -86,9 +112,10 @@ class Team {
   }
 
  private:
+  // The new thread may run where the caller may.
   bool start_thread() {
     try {
-      std::thread([this] { serve(); }).detach();
+      std::thread([this, version = cores_version_] { serve(version); }).detach();
     } catch (const std::system_error&) {
       return false;  // no more threads to be had: do with those there are
     }
@@ -96,12 +123,15 @@ class Team {
     return true;
   }
 
-  void serve() {
+  // cores_version: of the cores that this thread may run on now.
+  void serve(uint64_t cores_version) {
     inside_team = is_helper = true;
     uint64_t seen = 0;
     for (;;) {
       std::shared_ptr<SharedWork> work;
+      Cores cores;
       int caller_core = -1;
+      uint64_t version_of_caller = 0;
       {
         std::unique_lock<std::mutex> lock(mutex_);
         if (generation_.load(std::memory_order_acquire) == seen) {
@@ -113,12 +143,21 @@ class Team {
         if (work_ && places_ > 0) {
           --places_;
           work = work_;
+          cores = cores_;
           caller_core = caller_core_;
+          version_of_caller = cores_version_;
         }
       }
       if (work) {
-        if (caller_core >= 0 && this_core() == caller_core) leave_core(caller_core);
-        work->run();
+        // Callers may have cores of their own, or other cores than before: their work is done on those or not at all. And
+        // Linux may wake a thread on the core where it last ran although the caller works there and others are idle; the two
+        // would then wait for each other. All cores but the caller's are allowed from here on, until it meets the caller
+        // again.
+        const bool meets_caller = caller_core >= 0 && this_core() == caller_core;
+        if (cores_version != version_of_caller || meets_caller) {
+          if (cores.allow_but(caller_core)) cores_version = version_of_caller;
+        }
+        if (cores_version == version_of_caller) work->run();
         work.reset();
       }
       const auto end = std::chrono::steady_clock::now() + kPatience;
@@ -134,6 +173,8 @@ class Team {
   std::atomic<uint64_t> generation_{0};
   std::shared_ptr<SharedWork> work_;
   int places_ = 0;
+  Cores cores_{};  // of the caller
+  uint64_t cores_version_ = 0;
   int caller_core_ = -1;
   int num_threads_ = 0;
   int num_sleepers_ = 0;
