@@ -11,6 +11,7 @@ import torch
 from largesteps.optimize import AdamUniform
 from pytorch3d.utils import ico_sphere
 
+from support.inductor import needs_inductor
 from pt3d_largesteps import LargeSteps, PackedParameter, UniformAdam
 
 
@@ -237,6 +238,7 @@ class TestOptions:
         for parameter, other in zip(parameters, others, strict=True):
             torch.testing.assert_close(parameter, other)
 
+    @needs_inductor
     @pytest.mark.parametrize("more", [{}, {"capturable": True}, {"foreach": True, "amsgrad": True, "weight_decay": 0.1}])
     def test_a_compiled_step(self, more, device):
         parameters = [PackedParameter(torch.randn(9, 3, device=device), [2, 3, 4]), problem(device, torch.float32)[0]]
