@@ -16,6 +16,7 @@ from pt3d_largesteps.optimization import History, Optimization, large_steps, mea
 from pt3d_largesteps.optimization.progress import Progress
 from pt3d_largesteps.optimization.views import ShuffledViews
 from support.descents import SHORT, SMALL, TWO_STAGES, NoisyViews, to_ellipsoid
+from support.optimising import double
 
 
 class TestStages:
@@ -102,10 +103,13 @@ class TestStages:
 
     def test_each_mesh_goes_as_it_goes_alone(self):
         shapes = [ico_sphere(2), ico_sphere(1).scale_verts(0.5), torus(0.2, 0.7, 8, 12)]
+        # The remesher compares lengths, and of the equal ones of a symmetric shape rounding would decide which is split: so
+        # none are equal, and rounding is that of float64.
+        shapes = [double(shape.offset_verts(0.01 * torch.randn_like(shape.verts_packed()))) for shape in shapes]
         together = optimize(join_meshes_as_batch(shapes), to_ellipsoid, SMALL).meshes
         for index, shape in enumerate(shapes):
             alone = optimize(shape, to_ellipsoid, SMALL).meshes.verts_packed()
-            torch.testing.assert_close(together[index].verts_packed(), alone, atol=1e-5, rtol=0)
+            torch.testing.assert_close(together[index].verts_packed(), alone, atol=1e-11, rtol=0)
 
     def test_an_empty_mesh_among_them(self):
         empty = Meshes([torch.zeros(0, 3)], [torch.zeros(0, 3, dtype=torch.int64)])

@@ -127,6 +127,16 @@ def assert_comes_back(matrix: SystemMatrix, x: Tensor, back: Tensor) -> None:
     assert_solution_close(matrix, matrix.to(x.dtype) @ x, back, expected=x, backward_errors=BACKWARD_ERROR + longest)
 
 
+def assert_same_path(actual: Tensor, expected: Tensor, num_steps: int) -> None:
+    """A parameter after as many steps of two optimisers of the same gradients: within 16 roundings a step.
+
+    A step of Adam takes a dozen operations on numbers no larger than the step or the parameter, whichever is larger, and their
+    errors add up from step to step; none is amplified, as the gradients do not depend on the parameter.
+    """
+    scale = expected.detach().abs().max().clamp_min(1.0) if expected.numel() else 1.0
+    assert_equal_to_rounding(actual, expected, 16 * num_steps, scale)
+
+
 def gradcheck(function: Callable, inputs: Any, **options: Any) -> bool:
     """torch's; on CUDA through a random projection of the derivatives, whose every entry is looked at on the CPU."""
     return torch.autograd.gradcheck(function, inputs, **{**_options(inputs), **options})
