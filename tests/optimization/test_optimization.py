@@ -43,7 +43,9 @@ class TestStages:
             optimizer.zero_grad()
             to_ellipsoid(steps()).sum().backward()
             optimizer.step()
-        torch.testing.assert_close(result.meshes.verts_packed(), steps.verts_packed().detach(), atol=1e-12, rtol=0)
+        # The driver keeps step sizes in float32, so that a way of length 1 is off by an eps of it; and what follows from that.
+        atol = 8 * torch.finfo(torch.float32).eps
+        torch.testing.assert_close(result.meshes.verts_packed(), steps.verts_packed().detach(), atol=atol, rtol=0)
 
     @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
     def test_the_scale_of_the_shape_does_not_matter(self, scale):
