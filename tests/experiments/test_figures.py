@@ -168,8 +168,10 @@ class TestDescent:
         recipes = [Recipe("u", 1, 0.01, lambda_=19.0, translation=moves) for moves in (True, False)]
         moved, unmoved = (descend(SPEC, recipe, away).result.verts_packed() for recipe in recipes)
         # the first step of UniformAdam is as long as it is told to be, in the largest component; that of the form with alpha
-        assert (moved - unmoved).std(dim=0).max() < 1e-6
-        assert (moved - unmoved).abs().max() == pytest.approx(0.01 / 20, rel=1e-3)
+        # M^-1 of the form with alpha carries a rounding of u, which is below 1, over to the solution 20-fold
+        rounding = 20 * torch.finfo(torch.float32).eps
+        assert (moved - unmoved).std(dim=0).max() < rounding
+        assert (moved - unmoved).abs().max() == pytest.approx(0.01 / 20, abs=rounding)
         assert (moved - unmoved)[0, 0] < -0.003 / 20  # back to the middle
 
     @pytest.mark.parametrize("kind", ["laplacian", "bilaplacian"])

@@ -14,10 +14,13 @@ from pytorch3d.utils import ico_sphere, torus
 
 from pt3d_largesteps import combinatorial_laplacian, cotangent_laplacian
 from pt3d_largesteps.matrices.laplacian import laplacian_from_edges
-from support.comparing import assert_same_sums, gradcheck
+from support.comparing import assert_equal_to_rounding, assert_same_sums, gradcheck
 from support.shapes import book, empty, equilateral_triangle, grid, ragged, real_mesh, shapes, with_degenerate_faces
 
 BOTH = pytest.mark.parametrize("laplacian", [combinatorial_laplacian, cotangent_laplacian])
+# On the way from the corners of a face to a cotangent, and from those to an entry, which sums up to a dozen of them. The
+# triangles of the shapes are far from thin, so that nothing cancels.
+ROUNDINGS = 40
 EVERY_SHAPE = pytest.mark.parametrize("name", list(shapes()))
 
 
@@ -63,14 +66,14 @@ def test_meshes_and_packed_tensors_agree(laplacian, name, device):
 def test_batch_is_block_diagonal_and_each_block_is_the_mesh_alone(laplacian, device):
     batch = ragged().to(device)
     blocks = [laplacian(batch[k]).to_dense() for k in range(len(batch))]
-    torch.testing.assert_close(laplacian(batch).to_dense(), torch.block_diag(*blocks))
+    assert_equal_to_rounding(laplacian(batch).to_dense(), torch.block_diag(*blocks), ROUNDINGS)
 
 
 def test_cotangent_of_an_equilateral_triangle_by_hand(device):
     # cot 60 degrees = 1 / sqrt(3), and half of it, since each edge has one face
     w = 0.5 / math.sqrt(3)
     expected = torch.tensor([[2 * w, -w, -w], [-w, 2 * w, -w], [-w, -w, 2 * w]], device=device)
-    torch.testing.assert_close(cotangent_laplacian(equilateral_triangle().to(device)).to_dense(), expected)
+    assert_equal_to_rounding(cotangent_laplacian(equilateral_triangle().to(device)).to_dense(), expected, ROUNDINGS)
 
 
 def test_cotangent_of_a_flat_grid_is_the_five_point_stencil(device):
@@ -95,7 +98,7 @@ def test_an_edge_of_three_faces_counts_once_or_adds_up(device):
     meshes = book().to(device)
     assert combinatorial_laplacian(meshes).to_dense()[0, 1] == -1
     parts = [cotangent_laplacian(meshes.verts_packed(), meshes.faces_packed()[[k]]).to_dense() for k in range(3)]
-    torch.testing.assert_close(cotangent_laplacian(meshes).to_dense(), sum(parts))
+    assert_equal_to_rounding(cotangent_laplacian(meshes).to_dense(), sum(parts), ROUNDINGS)
 
 
 def test_degenerate_faces_give_no_self_edge_and_no_infinity(device):
@@ -198,7 +201,8 @@ def test_any_soup_of_faces(device, num_verts, data):
         scale = dense.abs().max().clamp_min(1)
         assert torch.isfinite(dense).all()
         assert torch.equal(dense, dense.T)
-        assert (dense.sum(1).abs() <= 1e-14 * scale).all()
+        # A row has up to 12 entries, and the diagonal is the sum of the others, in any order.
+        assert (dense.sum(1).abs() <= 12 * torch.finfo(torch.float64).eps * dense.abs().sum(1)).all()
         assert (torch.linalg.eigvalsh(dense) >= -1e-13 * scale).all()
 
 
@@ -217,7 +221,8 @@ def test_half_precision(dtype, device):
     assert torch.equal(combinatorial_laplacian(verts, faces).to_dense().float(), combinatorial_laplacian(meshes).to_dense())
     half = cotangent_laplacian(verts, faces).to_dense()
     assert half.dtype == dtype
-    torch.testing.assert_close(half.float(), cotangent_laplacian(verts.float(), faces).to_dense(), rtol=0.02, atol=0.02)
+    expected = cotangent_laplacian(verts.float(), faces).to_dense()
+    assert_equal_to_rounding(half, expected, 7, expected.abs())  # a weight is rounded once, and up to six are added up
 
 
 class TestErrors:

@@ -8,6 +8,7 @@ import torch
 
 from pt3d_largesteps import PackedParameter, UniformAdam
 from pt3d_largesteps.optim.packed import Segments
+from support.comparing import assert_equal_to_rounding, assert_same_path
 
 
 @pytest.mark.parametrize("sizes", [[4, 4, 4], [5, 0, 7], [0, 12, 0], [3, 3, 6], [12], [1] * 12, [2, 4, 2, 4], [1, 1, 4] * 2])
@@ -22,7 +23,7 @@ def test_the_maximum_is_of_each_mesh_by_itself(sizes, layout, device):
         for part, gradient in zip(parts, whole.grad.split(sizes), strict=True):
             part.grad = gradient.clone()
         ours.step(), theirs.step()
-    torch.testing.assert_close(whole.detach(), torch.cat(parts).detach())
+    assert_same_path(whole, torch.cat(parts), 10)
 
 
 def test_an_index_does_the_same_as_runs(monkeypatch, device):
@@ -35,7 +36,7 @@ def test_an_index_does_the_same_as_runs(monkeypatch, device):
     monkeypatch.setattr(Segments, "_is_indexed", lambda self, packed: True)
     assert torch.equal(segments.maxima(packed), maxima)
     segments.add_scaled_(packed, change, scales)
-    torch.testing.assert_close(packed, moved)
+    assert_equal_to_rounding(packed, moved, roundings=2)  # a product and a sum
 
 
 @pytest.mark.parametrize("through", [copy.deepcopy, lambda given: pickle.loads(pickle.dumps(given))])

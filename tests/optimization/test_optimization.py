@@ -16,6 +16,7 @@ from pt3d_largesteps.optimization import History, Optimization, large_steps, mea
 from pt3d_largesteps.optimization.progress import Progress
 from pt3d_largesteps.optimization.views import ShuffledViews
 from support.descents import SHORT, SMALL, TWO_STAGES, NoisyViews, to_ellipsoid
+from support.optimising import double
 
 
 class TestStages:
@@ -32,7 +33,7 @@ class TestStages:
         assert not result.meshes.verts_packed().requires_grad
 
     def test_it_is_the_loop_that_one_would_write(self):
-        start, config = ico_sphere(2), SHORT
+        start, config = double(ico_sphere(2)), SHORT
         result = optimize(start, to_ellipsoid, config)
         steps = LargeSteps(start, lambda_=9.0)
         optimizer = UniformAdam(steps.parameters(), betas=(0.9, 0.99))
@@ -42,7 +43,9 @@ class TestStages:
             optimizer.zero_grad()
             to_ellipsoid(steps()).sum().backward()
             optimizer.step()
-        torch.testing.assert_close(result.meshes.verts_packed(), steps.verts_packed().detach(), atol=1e-5, rtol=0)
+        # The driver keeps step sizes in float32, so that a way of length 1 is off by an eps of it; and what follows from that.
+        atol = 8 * torch.finfo(torch.float32).eps
+        torch.testing.assert_close(result.meshes.verts_packed(), steps.verts_packed().detach(), atol=atol, rtol=0)
 
     @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
     def test_the_scale_of_the_shape_does_not_matter(self, scale):
@@ -102,10 +105,13 @@ class TestStages:
 
     def test_each_mesh_goes_as_it_goes_alone(self):
         shapes = [ico_sphere(2), ico_sphere(1).scale_verts(0.5), torus(0.2, 0.7, 8, 12)]
+        # The remesher compares lengths, and of the equal ones of a symmetric shape rounding would decide which is split: so
+        # none are equal, and rounding is that of float64.
+        shapes = [double(shape.offset_verts(0.01 * torch.randn_like(shape.verts_packed()))) for shape in shapes]
         together = optimize(join_meshes_as_batch(shapes), to_ellipsoid, SMALL).meshes
         for index, shape in enumerate(shapes):
             alone = optimize(shape, to_ellipsoid, SMALL).meshes.verts_packed()
-            torch.testing.assert_close(together[index].verts_packed(), alone, atol=1e-5, rtol=0)
+            torch.testing.assert_close(together[index].verts_packed(), alone, atol=1e-11, rtol=0)
 
     def test_an_empty_mesh_among_them(self):
         empty = Meshes([torch.zeros(0, 3)], [torch.zeros(0, 3, dtype=torch.int64)])

@@ -225,6 +225,7 @@ class TestRefinement:
         plain, refined, twice = (
             float((factor.solve(rhs, refine=k) - truth).abs().max() / truth.abs().max()) for k in (0, 1, 2)
         )
-        assert refined <= max(plain, 1.2e-7)
-        assert twice < 1.2e-7
+        rounding = torch.finfo(torch.float32).eps  # the solution itself is rounded to half of it
+        assert refined <= max(plain, rounding)
+        assert twice < rounding
         assert torch.equal(factor.solve(rhs[:, 0], refine=0), factor.solve(rhs[:, :1])[:, 0])

@@ -16,10 +16,13 @@ from pt3d_largesteps import GridMatrix, from_differential, to_differential
 from pt3d_largesteps.solvers.grid import cosine_on_cpu
 from pt3d_largesteps.solvers.grid.cosine import grid_solve, solve_uniform
 from pt3d_largesteps.solvers.grid.cosine_in_torch import solve_by_torch
+from support.comparing import assert_equal_to_rounding
 from support.grids import BOUNDARIES, kronecker, relative_error, scipy_solution
 
 SHAPES = [(1,), (2,), (9,), (16,), (1, 1), (8, 7), (5, 12), (4, 5, 6), (7, 1, 2)]
-PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+# A transform of length n errs by 5 log2(n) u relative to the norm (Higham, Accuracy and Stability, 24.1): there and back of up
+# to 660 texels that is 6e-6. In float64 the reference errs more, by the condition of the matrix, up to 1,000.
+PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 6e-6), (torch.float64, 1e-12)])
 
 
 @pytest.fixture
@@ -117,7 +120,7 @@ def test_alpha(device):
 
 def test_one_lambda_per_field(device):
     lambda_ = torch.tensor([0.0, 3.0, 40.0], device=device).view(3, 1, 1, 1)
-    field = torch.randn(3, 2, 6, 7, device=device)
+    field = torch.randn(3, 2, 6, 7, dtype=torch.float64, device=device)
     solution = from_differential(GridMatrix((6, 7), lambda_), field)
     for k in range(3):
         alone = from_differential(GridMatrix((6, 7), float(lambda_[k])), field[k : k + 1])
@@ -131,7 +134,8 @@ def test_no_fields(shape, device):
 
 
 def test_strides_do_not_matter(device):
-    matrix, field = GridMatrix((6, 7)), torch.randn(7, 3, 6, 2, device=device).permute(3, 1, 2, 0)
+    matrix = GridMatrix((6, 7))
+    field = torch.randn(7, 3, 6, 2, dtype=torch.float64, device=device).permute(3, 1, 2, 0)
     torch.testing.assert_close(from_differential(matrix, field), from_differential(matrix, field.contiguous()))
     channels_last = field.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(from_differential(matrix, channels_last), from_differential(matrix, field))
@@ -175,13 +179,14 @@ class TestDerivatives:
             from_differential(matrix, field).square().sum().backward()
             assert lambda_.grad.dtype == torch.float32
             expected = from_differential(GridMatrix((16, 16), lambda_.item()), field)
-            torch.testing.assert_close(from_differential(matrix, field).detach(), expected)
+            # as in PRECISIONS; the solution is no larger than the field
+            assert_equal_to_rounding(from_differential(matrix, field).detach(), expected, 5 * 8, field.abs().max())
             with torch.no_grad():
                 lambda_.add_(1.0)
 
     def test_vmap(self, device):
         matrix = GridMatrix((4, 5), boundary=("natural", "periodic"))
-        fields = torch.randn(3, 2, 2, 4, 5, device=device)
+        fields = torch.randn(3, 2, 2, 4, 5, dtype=torch.float64, device=device)
         for function in (from_differential, to_differential):
             expected = torch.stack([function(matrix, field) for field in fields])
             torch.testing.assert_close(torch.func.vmap(lambda field, f=function: f(matrix, field))(fields), expected)

@@ -18,7 +18,7 @@ from pt3d_largesteps import SystemMatrix, available_solvers, compute_matrix, fro
 from pt3d_largesteps.matrices.laplacian import laplacian_from_edges
 from pt3d_largesteps.solvers import ConjugateGradientSolver, ConvergenceError, solve, solver_for
 from pt3d_largesteps.solvers.cholesky import CholeskySolver
-from support.comparing import gradcheck, gradgradcheck
+from support.comparing import assert_equal_to_rounding, assert_same_sums, assert_solves, gradcheck, gradgradcheck
 from support.matrices import scipy_solve
 from support.shapes import ragged, real_mesh, shapes, with_isolated_vertices
 
@@ -63,7 +63,7 @@ def test_any_number_of_columns(solver, shape, device):
     rhs = torch.randn(shape, device=device)
     solution = solve(matrix, rhs, solver)
     assert solution.shape == rhs.shape
-    torch.testing.assert_close(matrix @ solution, rhs, rtol=1e-4, atol=1e-4)
+    assert_solves(matrix, rhs, solution)
 
 
 @EVERY_SOLVER
@@ -178,7 +178,7 @@ def test_copies_make_their_own_solver(copied, device):
     solution = solve(matrix, rhs)
     other = copied(matrix)
     assert solver_for(other) is not solver_for(matrix)
-    torch.testing.assert_close(solve(other, rhs), solution)
+    assert_same_sums(solve(other, rhs), solution)
 
 
 @EVERY_SOLVER
@@ -187,9 +187,9 @@ def test_under_no_grad_and_inference_mode(solver, device):
         with context():
             matrix = compute_matrix(ico_sphere(1).to(device))
             rhs = torch.randn(42, 3, device=device)
-            torch.testing.assert_close(matrix @ solve(matrix, rhs, solver), rhs, rtol=1e-4, atol=1e-4)
+            assert_solves(matrix, rhs, solve(matrix, rhs, solver))
             matrix.values.mul_(2)
-            torch.testing.assert_close(matrix @ solve(matrix, rhs, solver), rhs, rtol=1e-4, atol=1e-4)
+            assert_solves(matrix, rhs, solve(matrix, rhs, solver))
 
 
 @EVERY_SOLVER
@@ -199,7 +199,7 @@ def test_autocast_leaves_the_solve_alone(solver, device):
     with torch.autocast(device.type, dtype=torch.bfloat16):
         solution = solve(matrix, rhs, solver)
     assert solution.dtype == torch.float32
-    torch.testing.assert_close(matrix @ solution, rhs, rtol=1e-4, atol=1e-4)
+    assert_solves(matrix, rhs, solution)
     solution.sum().backward()
 
 
@@ -214,7 +214,7 @@ def test_empty_system(solver, device):
 def test_isolated_vertices_are_left_alone(solver, device):
     matrix = compute_matrix(with_isolated_vertices().to(device))
     rhs = torch.randn(6, 3, device=device)
-    torch.testing.assert_close(solve(matrix, rhs, solver)[[0, 5]], rhs[[0, 5]])
+    assert_equal_to_rounding(solve(matrix, rhs, solver)[[0, 5]], rhs[[0, 5]], roundings=4)  # rows of the identity
 
 
 @EVERY_SOLVER
@@ -236,11 +236,7 @@ def test_any_weighted_graph(solver, device, num_verts, num_edges, seed, lambda_)
 def test_real_meshes(solver, name, device):
     matrix = compute_matrix(real_mesh(name).to(device))
     rhs = torch.randn(matrix.shape[0], 3, device=device)
-    solution = solve(matrix, rhs, solver)
-    backward_error = (matrix @ solution - rhs).abs().max() / (
-        2 * matrix.diagonal().max() * solution.abs().max() + rhs.abs().max()
-    )
-    assert backward_error < 1e-6
+    assert_solves(matrix, rhs, solve(matrix, rhs, solver))
 
 
 class TestConjugateGradient:
@@ -261,7 +257,7 @@ class TestConjugateGradient:
         solver = ConjugateGradientSolver(matrix)
         solver.solve(torch.randn(162, 3, device=device))
         rhs = torch.randn(162, 5, device=device)
-        torch.testing.assert_close(matrix @ solver.solve(rhs), rhs, rtol=1e-4, atol=1e-4)
+        assert_solves(matrix, rhs, solver.solve(rhs))
 
     def test_a_right_hand_side_of_zeros_after_another(self, device):
         solver = ConjugateGradientSolver(compute_matrix(ico_sphere(1).to(device)))
@@ -275,8 +271,9 @@ class TestConjugateGradient:
         solver = ConjugateGradientSolver(matrix)
         solver.solve(torch.randn(2562, 3, device=device))
         rhs = ratio * torch.randn(2562, 3, device=device)
-        error = (solver.solve(rhs).double() - scipy_solve(matrix, rhs)).norm() / scipy_solve(matrix, rhs).norm()
-        assert error < 1e-5
+        truth = scipy_solve(matrix, rhs)
+        # ||M^-1|| is 1, so that the error is no larger than the residual; the iteration's own is only an estimate of it
+        assert (solver.solve(rhs).double() - truth).norm() <= 4 * solver.tolerance * rhs.double().norm()
 
     @pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e15, 1e30])
     def test_the_tolerance_is_relative(self, scale, device):

@@ -13,7 +13,7 @@ from pt3d_largesteps import SystemMatrix, compute_matrix
 
 def scipy_matrix(matrix: SystemMatrix) -> scipy.sparse.csc_matrix:
     """In float64."""
-    parts = (matrix.values.double().cpu(), matrix.col_indices.cpu(), matrix.crow_indices.cpu())
+    parts = (matrix.values.detach().double().cpu(), matrix.col_indices.cpu(), matrix.crow_indices.cpu())
     return scipy.sparse.csr_matrix(parts, shape=matrix.shape).tocsc()
 
 
@@ -43,10 +43,22 @@ def with_diagonal(matrix: SystemMatrix, vertex: int, entry: float) -> torch.Tens
     return torch.where(here, entry, matrix.values)
 
 
+def row_sum_norm(matrix: SystemMatrix) -> float:
+    """||M||, the largest sum of the absolute values of a row; of the largest of several matrices."""
+    values = matrix.values.detach().double().abs()
+    sums = values.new_zeros(*values.shape[:-1], matrix.shape[0]).index_add(-1, matrix.row_indices, values)
+    return float(sums.max()) if sums.numel() else 0.0
+
+
+def inverse_norm(matrix: SystemMatrix) -> float:
+    """||M^-1|| in the same norm, of one symmetric matrix. With ``row_sum_norm`` it makes the condition number."""
+    decomposed = scipy.sparse.linalg.splu(scipy_matrix(matrix))
+    inverse = scipy.sparse.linalg.LinearOperator(matrix.shape, decomposed.solve, decomposed.solve, decomposed.solve)
+    return float(scipy.sparse.linalg.onenormest(inverse))  # a symmetric matrix has the same sums by columns
+
+
 def backward_error(matrix: SystemMatrix, solution: torch.Tensor, rhs: torch.Tensor) -> float:
     """||M x - b|| / (||M|| ||x|| + ||b||), in the norm of the largest row sum."""
     if rhs.numel() == 0:
         return 0.0
-    values = matrix.values.double().abs()
-    norm = values.new_zeros(matrix.shape[0]).index_add(0, matrix.row_indices, values).max()
-    return float((matrix @ solution - rhs).abs().max() / (norm * solution.abs().max() + rhs.abs().max()))
+    return float((matrix @ solution - rhs).abs().max() / (row_sum_norm(matrix) * solution.abs().max() + rhs.abs().max()))

@@ -13,7 +13,7 @@ from pt3d_largesteps import BatchSystem, LargeSteps, UniformAdam, combinatorial_
 from pt3d_largesteps.native import operators
 from pt3d_largesteps.solvers import available_solvers
 from pt3d_largesteps.systems.groups import find_groups
-from support.comparing import assert_same_sums, gradcheck, gradgradcheck
+from support.comparing import assert_equal_to_rounding, assert_same_sums, gradcheck, gradgradcheck
 from support.optimising import double, optimise
 from support.shapes import empty, grid, ragged, real_mesh, with_isolated_vertices
 
@@ -170,7 +170,9 @@ class TestCopies:
         steps = LargeSteps(batch, pinned=torch.tensor([3], device=device), lambda_=torch.rand(5, device=device))
         steps.double()
         assert steps.system.dtype == steps().verts_padded().dtype == torch.float64
-        torch.testing.assert_close(steps.float()().verts_packed(), batch.verts_packed())
+        # lambda is at most 1, so that the condition is that of 1 + 2 x 6
+        verts = batch.verts_packed()
+        assert_equal_to_rounding(steps.float()().verts_packed(), verts, 16 + 7, 13 * verts.abs().max())
         assert steps.u.num_verts_per_mesh == (54, 42, 42, 42, 20)
 
     def test_the_state_takes_pins_along(self, device):
