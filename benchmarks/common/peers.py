@@ -1,4 +1,4 @@
-"""The meshes of the benchmarks of the sparse Cholesky solver, and the other solvers it stands beside, each at its best.
+"""The meshes of the benchmarks of the sparse Cholesky solver, and the other solvers to compare with, each at its best.
 
 cholespy 2.2 uses one thread on the CPU, whatever torch.set_num_threads says: its wheel imports neither pthread_create
 nor OpenMP and carries the reference BLAS, and over its constructor and solves the CPU time of the process is the wall
@@ -168,7 +168,7 @@ def available_peers() -> list[type[Peer]]:
 
 
 def missing_peers() -> str:
-    """A line for the heading: what is left out, and the BLAS that CHOLMOD stands on, which decides its speed."""
+    """A line for the heading: what is left out, and the BLAS that CHOLMOD uses, which decides its speed."""
     missing = [peer.name for peer in _PEERS if not importlib.util.find_spec(peer.package)]
     missing += [name for name in ("pymetis",) if not importlib.util.find_spec(name)]
     lines = [f"not installed and left out: {', '.join(missing)}"] if missing else []

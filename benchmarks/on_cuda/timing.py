@@ -1,4 +1,4 @@
-"""Interleaved timings on a CUDA device by its events, CUDA graphs, and what no solver of the device can be faster than."""
+"""Interleaved timings on a CUDA device by its events, CUDA graphs, and lower bounds for the time of any solver."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def captured(function: Callable[[], Any], device: torch.device) -> Callable[[], 
 
 
 class Limits(NamedTuple):
-    """What a solve cannot be faster than: its steps follow each other, and each byte goes over the wires at least once.
+    """Lower bounds for the time of a solve: its steps follow each other, and each byte is transferred at least once.
 
     A solve goes up a tree of so many levels and down again, 2 levels - 1 steps, each of which costs a kernel that follows
     another one in a graph; a factorisation only goes up. Bytes are those of the stored factor, of the right-hand side and
