@@ -24,8 +24,8 @@ class Clock(Protocol):
 
 
 def event_clock(function: Callable[[], Any], calls: int) -> float:
-    """By CUDA events on the current stream. The device is idle before, so that what the host does between the first event
-    and the last counts wherever the device has to wait for it."""
+    """By CUDA events on the current stream. The device is idle before, so the host's work between the first and the last event
+    counts whenever the device waits for it."""
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()
@@ -54,10 +54,10 @@ def clock_of(device: torch.device) -> Clock:
 def interleave(
     functions: dict[str, Callable[[], Any]], seconds: float, clock: Clock, least: int = 5, turn: int = 1
 ) -> dict[str, Times]:
-    """Turns of each function after the other, so that what else the machine does hits all alike; after a warm-up.
+    """Turns of each function in order, after a warm-up, so that other load of the machine affects all equally.
 
-    A turn of more than one call has a first call, timed by itself, which finds the cache as the other functions have left
-    it, and as many more, of which the mean counts. Where a round takes long there are fewer of them, two at least.
+    A turn of more than one call has a first call, timed separately, when the cache holds the data of the other functions, and
+    as many more, of which the mean counts. If a round takes long there are fewer calls, at least two.
     """
     once = {}
     for name, function in functions.items():
@@ -88,7 +88,7 @@ def captured(function: Callable[[], Any], device: torch.device) -> Callable[[], 
         return function
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # libraries make their handles and workspaces at the first call, which no graph may hold
+    with torch.cuda.stream(stream):  # libraries create handles and workspaces at the first call, which a graph must not contain
         for _ in range(3):
             function()
     torch.cuda.current_stream().wait_stream(stream)
