@@ -1,12 +1,12 @@
-"""Entry points for ``torch.hub``; ``torch.hub.list(repo)`` names them, ``torch.hub.help(repo, name)`` shows what they say.
+"""Entry points for ``torch.hub``; ``torch.hub.list(repo)`` lists them, ``torch.hub.help(repo, name)`` shows their docstrings.
 
     repo = "OWNER/pt3d_largesteps"                                      # or a folder, with source="local"
     steps = torch.hub.load(repo, "large_steps", meshes, lambda_=19.0)   # meshes is a pytorch3d.structures.Meshes
     optimizer = torch.hub.load(repo, "uniform_adam", steps.parameters(), lr=3e-2)
 
-The first ``load`` compiles the solver for the CPU into torch's folder for extensions, in about half a minute, where no compiled
-one is at hand; without a compiler everything works through slower solvers, and a warning says so. Nothing is written into the
-checkout. The solver for CUDA comes with an installation only.
+If there is no compiled solver, the first ``load`` compiles the one for the CPU into torch's folder for extensions, in about
+half a minute. Without a compiler everything works with slower solvers, and a warning says so. Nothing is written into the
+checkout. Only an installation has the solver for CUDA.
 """
 
 import contextlib as _contextlib
@@ -23,7 +23,7 @@ _ROOT = _pathlib.Path(__file__).resolve().parent
 
 
 def package():
-    """The package ``pt3d_largesteps`` itself, with all that it has.
+    """The package ``pt3d_largesteps`` itself.
 
     Returns:
         The module; once loaded, ``import pt3d_largesteps`` finds it too.
@@ -40,11 +40,11 @@ def large_steps(meshes, lambda_=None, **options):
 
     Args:
         meshes: ``pytorch3d.structures.Meshes``, float32 or float64.
-        lambda_: strength of the smoothing, at least 0: a number, or one per mesh or vertex; 19 unless given.
+        lambda_: smoothing strength, at least 0: a number, or one per mesh or vertex; default: 19.
         **options: ``alpha``, ``laplacian``, ``solver``, ``pinned`` of ``pt3d_largesteps.LargeSteps``.
 
     Returns:
-        ``LargeSteps``; a call gives the ``Meshes``, and ``parameters()`` is what is optimised.
+        ``LargeSteps``; a call returns the ``Meshes``, and ``parameters()`` are the parameters to optimise.
 
     Example:
         >>> steps = torch.hub.load(repo, "large_steps", ico_sphere(4), lambda_=19.0)
@@ -68,13 +68,13 @@ def uniform_adam(params, lr=0.1, **options):
 
 
 def large_steps_adam(params, system, lr=0.1, *, lambda_=None, **options):
-    """Large steps as an optimiser, for pipelines whose parameter is the vertices themselves.
+    """Large steps as an optimiser, for pipelines whose parameters are the vertices themselves.
 
     Args:
         params: vertices, packed (V, 3).
         system: the ``Meshes`` they belong to; or a ``BatchSystem`` or matrix of this package.
         lr: step size, in the units of u.
-        lambda_: strength of the smoothing, where ``system`` is ``Meshes``; 19 unless given.
+        lambda_: smoothing strength, if ``system`` is ``Meshes``; default: 19.
         **options: as of ``uniform_adam``.
 
     Example:
@@ -94,7 +94,7 @@ def compute_matrix(verts, faces=None, **options):
 
     Args:
         verts: ``Meshes``, or packed positions (V, 3).
-        faces: packed vertex indices (F, 3), where ``verts`` is a tensor.
+        faces: packed vertex indices (F, 3), if ``verts`` is a tensor.
         **options: ``lambda_`` or ``alpha``, and ``laplacian``, of ``pt3d_largesteps.compute_matrix``.
 
     Returns:
@@ -107,7 +107,7 @@ def compute_matrix(verts, faces=None, **options):
 
 
 def optimize(start, loss, config=None, **options):
-    """Optimises meshes from coarse to fine, with remeshing, for any loss of them.
+    """Optimises meshes from coarse to fine, with remeshing, for any loss.
 
     Args:
         start: ``Meshes``.
@@ -119,7 +119,7 @@ def optimize(start, loss, config=None, **options):
         ``OptimizationResult``, whose ``meshes`` are the result.
 
     Raises:
-        ImportError: what the config needs, such as gpytoolbox for remeshing, is not installed.
+        ImportError: a package that the config needs, such as gpytoolbox for remeshing, is not installed.
 
     Example:
         >>> result = torch.hub.load(repo, "optimize", meshes, loss, {"steps": 500})
@@ -184,16 +184,16 @@ def reconstruct(**settings):
     Returns:
         run(target, cameras=None, on_step=None), for
 
-        * ``Meshes`` of one mesh, which is put into the unit ball (where the result lies too) and rendered from all around;
-        * images (N, H, W, 4) in the renderer's default light, or silhouettes (N, H, W, 1), and their N cameras. The settings
-          ``views`` and ``resolution`` are theirs then.
+        * ``Meshes`` of one mesh, which is scaled into the unit ball (as is the result) and rendered from all around; * images
+        (N, H, W, 4) in the renderer's default light, or silhouettes (N, H, W, 1), and their N cameras, which then replace the
+        settings ``views`` and ``resolution``.
 
         It returns a ``Run`` with ``start``, ``meshes``, ``history``, ``loss`` and more. ``on_step`` is called with the
         ``Optimization`` after each step.
 
     Raises:
-        TypeError, ValueError: a setting that there is not; in a call, what is neither meshes nor images.
-        ImportError: in a call, what is not installed of libigl, gpytoolbox (for remesh) and scikit-image (for the hull).
+        TypeError, ValueError: an unknown setting; in a call, a target that is neither meshes nor images.
+        ImportError: in a call, if libigl, gpytoolbox (for remesh) or scikit-image (for the hull) is not installed.
 
     Example:
         >>> run = torch.hub.load(repo, "reconstruct", steps=200)
@@ -204,7 +204,7 @@ def reconstruct(**settings):
 
 
 def _package():
-    """``pt3d_largesteps``: as it is imported already, or from this checkout, with the compiled solver if there can be one."""
+    """``pt3d_largesteps``: the imported one, or the one of this checkout, with the compiled solver if possible."""
     package = _sys.modules.get("pt3d_largesteps")
     if package is None:
         with _first_on_path(_ROOT):

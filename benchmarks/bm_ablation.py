@@ -1,8 +1,8 @@
-"""What each part of the default brings: examples/reconstruct.py with one of them changed at a time.
+"""The effect of each part of the default: the command reconstruct with one part changed at a time.
 
     python benchmarks/bm_ablation.py cow.obj armadillo.obj --seeds 3
 
-Prints a table per target, like bm_reconstruct.py: means over the seeds, and behind a slash the worst.
+Prints a table per target, like bm_reconstruct.py: means over the seeds, and after a slash the worst.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EDGE = 0.023  # of a hull of 5,000 vertices in the unit ball, about
 
 @dataclass(frozen=True)
 class Variant(Settings):
-    """Settings whose driver is told something else.
+    """Settings with a changed config of the driver.
 
     Attributes:
         changes: (name, value) of its config.

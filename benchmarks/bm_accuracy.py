@@ -5,7 +5,7 @@
 The right-hand side is that of an optimisation, u = M x for the vertices x. The backward error is the largest over the
 columns of |M x - b| / (|M| |x| + |b|) in the maximum norm; the forward error, for the combinatorial Laplacian, is that
 against SuperLU in float64 on the same numbers, relative to the largest coordinate. "refined": after one step of iterative
-refinement. Nothing here depends on the machine beyond the order in which its vector instructions add.
+refinement. The numbers depend on the machine only by the order in which its vector instructions add.
 """
 
 from __future__ import annotations

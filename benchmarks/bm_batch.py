@@ -8,8 +8,8 @@
 A step is x = M^-1 u, the backward pass of a given gradient of x, and the optimiser: no loss, no renderer. "At once" is one
 LargeSteps of the whole batch with UniformAdam. "Loop" is a LargeSteps of each mesh and one UniformAdam of all their
 parameters. "cholespy" is the released code of the paper, largesteps: its differentiable solve of each mesh and its AdamUniform
-of all the tensors (float32, one thread, whatever the row says). Mixed batches hold an icosphere and seven tori in turn.
-lambda 19, float32. Calls in turns; minimum and median; ratios are of minima.
+of all the tensors (float32, always one thread). Mixed batches hold an icosphere and seven tori in turn. lambda 19, float32.
+Calls in turns; minimum and median; ratios are of minima.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     python benchmarks/bm_factorize.py --device cuda   # see cuda_factorize.py
 
 "total" is what cholespy's constructor does: analyze with the positions of the vertices, nothing reused, and factorize.
-Runs interleaved; cholespy and splu use one thread whatever the row says. Peak memory is that of a fresh process over
-what it held before. nnz(L) of ours counts all that is stored of L, zeros included; METIS's (pymetis) and CHOLMOD's
-(nested dissection, the order of cholespy) are exact counts for their orders.
+Runs interleaved; cholespy and splu always use one thread. Peak memory is the growth of a fresh process. Our nnz(L) counts
+everything stored of L, with zeros; METIS's (pymetis) and CHOLMOD's (nested dissection, the order of cholespy) are exact counts
+for their orders.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     make figures MESHES=FOLDER
     python benchmarks/bm_figures.py out/figures > benchmarks/results/figures.md
 
-Each experiment of experiments/figures leaves its table there; this puts them into one file.
+Each experiment of experiments/figures writes its table there; this script combines them into one file.
 """
 
 from __future__ import annotations

@@ -4,14 +4,14 @@
     python benchmarks/bm_grid.py --grids 1024x1024 128x128x128 --threads 2
 
 A row is a grid and a boundary; images have three channels, volumes one, float32. "ours" is the whole solve, I + lambda L, and
-"SciPy" its two transforms alone, dctn and idctn with as many workers, without the division between them. The sparse solvers
-have the same matrix, assembled; their times are of solves with a factor that is there already, and the time of making it
-stands beside them. All take turns, of up to four calls; minimum / median of all calls. Conjugate gradients (sparse, Jacobi)
-start from zero at each call. The second table has a disc of invalid texels in the middle, where transforms alone do not do:
-our Cholesky over the valid texels, and conjugate gradients preconditioned by the transforms.
+"SciPy" its two transforms alone, dctn and idctn with as many workers, without the division between them. The sparse solvers get
+the same matrix, assembled; their times are of solves with an existing factor, next to the time of the factorisation. All run in
+turns of up to four calls; minimum / median of all calls. Conjugate gradients (sparse, Jacobi) start from zero at each call. The
+second table has a disc of invalid texels in the middle, for which transforms alone are not enough: our Cholesky over the valid
+texels, and conjugate gradients preconditioned by the transforms.
 
-Memory is what the process grows by, at its peak, from before the first call (or the factorisation) until after it, beside the
-given field, each in a process of its own, as a multiple of the field.
+Memory is the peak growth of the process during the first call (or the factorisation), without the given field, as a multiple of
+the field; each is measured in a separate process.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     python benchmarks/bm_reconstruct.py --no-remesh                      # 2,562 vertices from beginning to end
 
 All methods get the same start, views, steps, remeshings, repair at the end and rule for the step size (in mean edge lengths,
-falling to a tenth). Prints a table per target, in the measures of examples/reconstruct.py: means over the seeds, and behind a
-slash the worst of them where there are several.
+falling to a tenth). Prints a table per target, in the measures of examples/reconstruct.py: means over the seeds, and after a
+slash the worst if there are several.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ def run(target: str, settings: Settings) -> dict:
 
 
 def header(first: str) -> str:
-    """Of a table of measures, whose first column has that name."""
+    """The heading of a table of measures, whose first column has that name."""
     return f"| {first} | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}"
 
 
 def row(name: str, runs: list[dict]) -> str:
-    """A line of it: the means, and the worst where there are several."""
+    """A line of the table: the means, and the worst if there are several."""
     cells = [name]
     for key, worst, form in COLUMNS.values():
         values = [(1e3 if key.startswith("seconds_per") else 1) * run[key] for run in runs]

@@ -1,4 +1,4 @@
-"""The renderer by nvdiffrast beside the one by PyTorch3D, on a CUDA device: do they show the same, and how fast.
+"""The nvdiffrast renderer against the PyTorch3D renderer on a CUDA device: equality of the images, and speed.
 
     python benchmarks/bm_renderers.py
     python benchmarks/bm_renderers.py --levels 5 --sizes 512 --views 8

@@ -4,13 +4,12 @@
     python benchmarks/bm_solve.py --meshes sphere5 spot --columns 3 --threads 1
     python benchmarks/bm_solve.py --device cuda       # see cuda_solve.py
 
-A row is a mesh, a dtype, a number of columns and of threads. cholespy and splu use one thread whatever the row says
-(peers.py tells how we know); scikit-sparse computes in float64 in every row. A turn is up to ten calls of one solver; minimum,
-median and ratio are those of all calls, and "first calls" is the ratio of the medians of the first calls of the turns,
-which find the caches as the other solvers have left them. A batch is one block-diagonal system, beside as many calls of
-each peer, every mesh with a factor of its own. "bound" is the time of reading the factor twice, 2 nnz(L) entries, at the
-machine's read bandwidth. The backward error is the largest over the columns of |b - M x| / (|M| |x| + |b|) in the maximum
-norm.
+A row is a mesh, a dtype, a number of columns and of threads. cholespy and splu always use one thread (peers.py explains how we
+know); scikit-sparse computes in float64 in every row. A turn is up to ten calls of one solver; minimum, median and ratio are
+those of all calls, and "first calls" is the ratio of the medians of the first calls of the turns, when the caches hold the data
+of the other solvers. A batch is one block-diagonal system, compared with as many calls of each peer, one factor per mesh.
+"bound" is the time of reading the factor twice, 2 nnz(L) entries, at the machine's read bandwidth. The backward error is the
+largest over the columns of |b - M x| / (|M| |x| + |b|) in the maximum norm.
 """
 
 from __future__ import annotations

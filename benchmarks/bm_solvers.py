@@ -1,4 +1,4 @@
-"""The solvers there are: set-up, first solve and later solves of three columns.
+"""All available solvers: set-up, first solve and later solves of three columns.
 
     python benchmarks/bm_solvers.py
 

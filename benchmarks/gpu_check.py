@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def run(device: torch.device, graphs: bool) -> list[str]:
-    """The names of the cases that are wrong."""
+    """The names of the failed cases."""
     wrong = []
     for name, error, tolerance in _cases(device, graphs):
         is_right = error <= tolerance  # not so for NaN
@@ -85,7 +85,7 @@ def _compared(name: str, solution: Tensor, matrix: SystemMatrix, rhs: Tensor) ->
 
 
 def _breakdown(symbolic: Any, matrix: SystemMatrix) -> int:
-    """The vertex that the error names, of a matrix that has a wrong sign at vertex 300."""
+    """The vertex that the error names, for a matrix with a wrong sign at vertex 300."""
     values = matrix.values.clone()
     values[(matrix.row_indices == 300) & (matrix.col_indices == 300)] *= -1
     try:
@@ -96,7 +96,7 @@ def _breakdown(symbolic: Any, matrix: SystemMatrix) -> int:
 
 
 def _graph_difference(factor: Any, matrix: SystemMatrix) -> float:
-    """Between a replay with another right-hand side in the same place, and a call with it."""
+    """The difference between a replay with another right-hand side in the same memory, and a call with it."""
     rhs = _random(matrix, 3)
     replay = captured(lambda: factor.solve(rhs), rhs.device)
     rhs.neg_().add_(1)

@@ -4,7 +4,7 @@
     python experiments/coarse_to_fine.py --target FILE.obj --out DIR
 
 The idea of Fig. 3 of Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): coarse meshes find the
-large forms in few and large steps, and each remeshing gives room for finer ones. In the output folder it leaves
+large forms in few and large steps, and each remeshing gives room for finer ones. It writes to the output folder
 
     stages.png     the shape at the end of each stage, with its triangles, and the target
     result.obj     the reconstructed mesh
@@ -41,7 +41,7 @@ STAGES = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 2 for what it was given, 130 after Ctrl-C."""
+    """Returns the exit status: 0, 2 for wrong arguments, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fit(target: Meshes, options: argparse.Namespace) -> dict[str, Meshes]:
-    """The shape at the beginning and at the end of each stage, by what is written over it."""
+    """The shape at the beginning and at the end of each stage, by title."""
     cameras = fibonacci_cameras(options.views, options.device)
     renderer = PyTorch3DRenderer(options.resolution, SphericalHarmonicsLight.default())
     loss = ImageLoss.of_meshes(target, renderer, cameras)

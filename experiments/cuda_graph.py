@@ -1,14 +1,13 @@
-"""A whole step of an optimisation in one CUDA graph: loss, backward pass, both solves and the optimiser, for one launch.
+"""A whole step of an optimisation in one CUDA graph: loss, backward pass, both solves and the optimiser in one launch.
 
     python experiments/cuda_graph.py --level 5 --steps 500
 
-A sphere becomes a knobbly ball, given by its radius in every direction. The same steps are taken one operation after the other
-and as replays of a graph; printed are the milliseconds of a step either way, and how far the two results are apart. It needs
+A sphere becomes a knobbly ball, given by its radius in every direction. The same steps run one operation after the other and as
+replays of a graph. The script prints the milliseconds of a step for both, and the difference between the results. It needs
 CUDA.
 
-What a graph asks of a step: tensors that stay where they are (u, its gradient and the optimiser's state do), nothing that the
-host reads (``capturable=True`` keeps the count of steps on the device), and a few steps before the capture in which everything
-is made that is made only once.
+A graph needs three things of a step: tensors at fixed addresses (u, its gradient and the optimiser's state have them), no reads
+by the host (``capturable=True`` keeps the step count on the device), and a few steps before the capture for one-time set-up.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ class Fit:
         self.optimizer = UniformAdam(self.steps.parameters(), lr=2e-2, capturable=True)
 
     def step(self) -> None:
-        # The gradient is written anew, not added to: zero_grad has taken it away before the first step, and a graph that has
-        # seen it made makes it again at each replay.
+        # The gradient is overwritten, not accumulated: zero_grad removes it before the step, and a graph that has captured its
+        # creation creates it again at each replay.
         self.optimizer.zero_grad(set_to_none=True)
         self.loss().backward()
         self.optimizer.step()

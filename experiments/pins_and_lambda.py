@@ -1,8 +1,8 @@
-"""Pictures of what can be set on LargeSteps: pinned vertices, lambda per vertex, and a lambda that is learned.
+"""Pictures of the options of LargeSteps: pinned vertices, lambda per vertex, and a learned lambda.
 
     python experiments/pins_and_lambda.py --out docs/images
 
-In the output folder it leaves
+It writes to the output folder
 
     pinned.png       a sheet that is pulled up at one vertex, free and with a pinned border
     per_vertex.png   a sheet that is pulled at five vertices, with lambda from 0.1 on the left to 300 on the right
@@ -59,7 +59,7 @@ def save_pinned(path: Path, num_steps: int) -> None:
 
 
 def save_per_vertex(path: Path, num_steps: int) -> None:
-    """Five vertices in a row are drawn up; how far their neighbours follow is a matter of lambda there."""
+    """Five vertices in a row are pulled up; the local lambda decides how far their neighbours follow."""
     sheet = square(61)
     verts = sheet.verts_packed()
     along = (verts[:, 0] + 1) / 2

@@ -1,8 +1,8 @@
-"""A picture of what makes the solves cheap: the order in which nested dissection takes the vertices, and the fill that is left.
+"""A picture of why the solves are cheap: the elimination order of nested dissection, and the remaining fill-in.
 
     python experiments/solver_structure.py --out docs/images
 
-In the output folder it leaves
+It writes to the output folder
 
     solver_structure.png    the factor's entries in the order of the mesh and in that of the solver, and on the sphere the
                             separators of the first cuts with the parts that they leave
@@ -61,7 +61,7 @@ def factor_pattern(meshes, order: Tensor) -> np.ndarray:
 
 
 def parts(symbolic: SymbolicFactor, num_cuts: int) -> tuple[Tensor, Tensor]:
-    """(V,) after how many levels of cuts a vertex is reached, at most ``num_cuts``, and (V,) the supernode at which that is."""
+    """(V,) the number of cut levels until a vertex is reached, at most ``num_cuts``, and (V,) the supernode that reaches it."""
     order, first = section(symbolic, reference.OLD_FROM_NEW), section(symbolic, reference.FIRST)
     parent = section(symbolic, reference.PARENT).tolist()
     depth, place = [0] * len(parent), list(range(len(parent)))

@@ -3,15 +3,15 @@
     python experiments/texture.py                          # texels of an image
     python experiments/texture.py --on-mesh                # pictures of a textured mesh
 
-The experiment on textures of Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): what a step
-learns of few texels reaches the others through the solve. The start is grey. In the output folder it leaves
+The experiment on textures of Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): the solve spreads
+what a step learns at few texels to the others. The start is grey. The script writes to the output folder
 
     texture.png    the texture on its way, and the PSNR against the steps
     texture.csv    for each method and step size the steps to given PSNRs
 
 and with --on-mesh
 
-    mesh.png       a mesh with two uv maps, one that closes round it and an atlas, and the PSNR against the steps
+    mesh.png       a mesh with two uv maps, one that wraps around it and an atlas, and the PSNR against the steps
     mesh.csv       the same table, with the jumps across the seams
 """
 
@@ -33,7 +33,7 @@ from pt3d_largesteps.commands.options import device, fraction, non_negative, pos
 
 PLAIN = (("Adam", 0.01), ("Adam", 0.02), ("UniformAdam", 0.05), ("UniformAdam", 0.1))
 LAMBDAS = (0.25, 1.0, 4.0, 16.0)
-# What coarse-to-fine is on meshes: lambda and the step size fall over the first fifth of the steps, and stay.
+# Like coarse-to-fine on meshes: lambda and the step size fall over the first fifth of the steps, then stay constant.
 FALLING_LAMBDA, FALLING_STEPS, LAST_STEP, FALL = (8.0, 0.125), (0.3, 0.7), 1 / 7, 0.2
 STEPS = 400
 DETAIL = (0.46, 0.3)  # where the enlarged part begins: across and down
@@ -41,7 +41,7 @@ DETAIL_SIZE = 0.25
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 2 for what it was given, 130 after Ctrl-C."""
+    """Returns the exit status: 0, 2 for wrong arguments, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,8 @@
     python experiments/volume.py                           # voxels
     python experiments/volume.py --lines                   # the mean density along rays parallel to the axes
 
-The solves are those of :class:`~pt3d_largesteps.LargeStepsGrid`: cosine transforms, without a factorisation. The start is
-grey. In the output folder it leaves
+The solves are those of :class:`~pt3d_largesteps.LargeStepsGrid`: cosine transforms, without a factorisation. The start is grey.
+The script writes to the output folder
 
     volume.png    slices of the density on its way, and the PSNR against the steps
     volume.csv    for each method and step size the steps to given PSNRs
@@ -33,7 +33,7 @@ PLAIN = (("Adam", 0.05), ("UniformAdam", 0.1), ("UniformAdam", 0.2))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 2 for what it was given, 130 after Ctrl-C."""
+    """Returns the exit status: 0, 2 for wrong arguments, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -72,9 +72,9 @@ def fit(options: argparse.Namespace) -> None:
 
 
 def random_rays(target: Tensor, fraction: float, seed: int) -> Loss:
-    """The squared difference of the means along a random fraction of the rays through each face, others at each call.
+    """The squared difference of the means along a random fraction of the rays through each face, redrawn at each call.
 
-    Three directions do not determine a density, however many rays are seen: no method comes as near as with voxels.
+    Rays in three directions do not determine a density, however many there are: no method comes as close as with voxels.
     """
     generator = torch.Generator().manual_seed(seed)
 

@@ -1,7 +1,7 @@
 """Measures of a reconstruction: distances, normals, silhouettes, images, self-intersections, flipped faces.
 
 Each takes ``Meshes`` or images and returns plain numbers or tensors on the CPU; none is differentiable. Distances are in the
-units of the vertices: put shapes into the unit ball before comparing numbers.
+units of the vertices: scale shapes into the unit ball before comparing numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pt3d_largesteps._checks import check_finite, check_number, describe
 
 @dataclass(frozen=True)
 class SurfaceDistance:
-    """How far two surfaces are apart, by points sampled on both.
+    """The distance between two surfaces, measured at points sampled on both.
 
     Attributes:
         forward: mean squared distance from the points of the first surface to the nearest ones of the second.
@@ -34,15 +34,15 @@ class SurfaceDistance:
 
     @property
     def chamfer(self) -> float:
-        """The sum of both directions, as ``pytorch3d.loss.chamfer_distance`` has it."""
+        """The sum of both directions, as in ``pytorch3d.loss.chamfer_distance``."""
         return self.forward + self.backward
 
 
 def surface_distance(meshes: Any, reference: Any, num_samples: int = 10_000, seed: int = 0) -> SurfaceDistance:
     """Chamfer distance and normal consistency of two meshes.
 
-    Points are sampled uniformly by area, those of the two meshes independently, so that the distance of a surface to
-    itself is not 0 but its sampling noise, about 2 area / (pi num_samples).
+    Points are sampled uniformly by area, independently on the two meshes. So the distance of a surface to itself is not 0 but
+    its sampling noise, about 2 area / (pi num_samples).
 
     Args:
         meshes, reference: ``Meshes`` of one mesh each.
@@ -85,7 +85,7 @@ def _nearest(points: np.ndarray, normals: np.ndarray, others: np.ndarray, other_
 
 @dataclass(frozen=True)
 class HausdorffDistance:
-    """How far the points of one surface are from another one at most.
+    """The largest distance from points of one surface to another surface.
 
     Attributes:
         forward: the largest distance from a point of the first surface to the second one.
@@ -104,13 +104,13 @@ class HausdorffDistance:
 def hausdorff_distance(meshes: Any, reference: Any, num_samples: int = 10_000, seed: int = 0) -> HausdorffDistance:
     """One-sided Hausdorff distances of two meshes, both ways.
 
-    The largest distance over all vertices and over points sampled uniformly by area, each to the nearest point of the other
-    surface, which is exact: a lower bound of the true one, and that for surfaces that are flat beside their triangles. Needs
-    libigl (``pip install libigl``).
+    The largest distance over all vertices and over points sampled uniformly by area. Each distance, to the nearest point of the
+    other surface, is exact, so the result is a lower bound of the true distance, and close to it for surfaces that are nearly
+    flat over each triangle. Needs libigl (``pip install libigl``).
 
     Args:
         meshes, reference: ``Meshes`` of one mesh each.
-        num_samples: points on each surface besides its vertices.
+        num_samples: points on each surface in addition to its vertices.
         seed: of the sampling; the global random state is left alone.
 
     Raises:
@@ -166,7 +166,7 @@ def intersection_over_union(masks: Tensor, references: Tensor) -> Tensor:
 def self_intersecting_faces(meshes: Any) -> Tensor:
     """The fraction (N,) of the faces of each mesh that intersect another face of it, by exact predicates.
 
-    Faces that share an edge or a vertex count only where they meet elsewhere too. Needs libigl (``pip install libigl``).
+    Faces that share an edge or a vertex count only if they also meet elsewhere. Needs libigl (``pip install libigl``).
 
     Example:
         >>> self_intersecting_faces(ico_sphere(2))
@@ -181,7 +181,7 @@ def self_intersecting_faces(meshes: Any) -> Tensor:
 
 
 def flipped_faces(meshes: Any, reference: Any) -> Tensor:
-    """The fraction (N,) of the faces of each mesh that look the wrong way.
+    """The fraction (N,) of the faces of each mesh that point the wrong way.
 
     A face is flipped if its normal and that of the nearest face of the reference (nearest to its centroid) point into
     opposite half-spaces. Needs libigl (``pip install libigl``).

@@ -1,1 +1,1 @@
-"""What the benchmarks share: meshes, peers, timing, tables."""
+"""Shared by the benchmarks: meshes, peers, timing, tables."""

@@ -1,10 +1,10 @@
-"""Conjugate gradients as PyTorch pipelines that have no factorisation write them, for a matrix in torch's CSR.
+"""Conjugate gradients as used in PyTorch pipelines without a factorisation, for a matrix in torch's CSR.
 
 The form is that of NVIDIA PhysicsNeMo's sobolev_deform (2.2, its torch implementation): the diagonal preconditions; all
 columns share one step length and one residual, which has to fall below 1e-6 (float64: 1e-10) of the right-hand side's; the
-number of iterations is fixed, and one that is no longer needed changes nothing, so that the host never waits for the
-device. There it is matrix-free on the cells of a mesh, here it is a product of cuSPARSE; and where it runs 128 iterations
-whatever it is given, :func:`iterations_needed` finds how many do, once and outside what is timed.
+number of iterations is fixed, and unnecessary ones change nothing, so that the host never waits for the device. PhysicsNeMo is
+matrix-free on the cells of a mesh; here the product is cuSPARSE's. PhysicsNeMo always runs 128 iterations; here
+:func:`iterations_needed` finds the number that is enough, once and untimed.
 
 Reference: Shewchuk, "An Introduction to the Conjugate Gradient Method Without the Agonizing Pain", 1994, B3.
 """
@@ -32,7 +32,7 @@ def sparse_csr(matrix: SystemMatrix, dtype: torch.dtype | None = None) -> Tensor
 
 
 def conjugate_gradients(matrix: Tensor, diagonal: Tensor, rhs: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """x with M x = rhs (V, k) after so many iterations from zero, and whether it has converged, () bool.
+    """x with M x = rhs (V, k) after the given number of iterations from zero, and whether it has converged, () bool.
 
     Args:
         matrix: (V, V) in CSR.

@@ -1,4 +1,4 @@
-"""What stands above the numbers of a benchmark: machine, versions, command."""
+"""The heading of a benchmark's results: machine, versions, command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The meshes of the benchmarks of the sparse Cholesky solver, and the other solvers it stands beside, each at its best.
+"""The meshes of the benchmarks of the sparse Cholesky solver, and the other solvers to compare with, each at its best.
 
 cholespy 2.2 uses one thread on the CPU, whatever torch.set_num_threads says: its wheel imports neither pthread_create
 nor OpenMP and carries the reference BLAS, and over its constructor and solves the CPU time of the process is the wall
@@ -27,8 +27,8 @@ from torch import Tensor
 
 from pt3d_largesteps import SystemMatrix, compute_matrix
 
-# The threads of OpenBLAS wait for more work in a loop, 2^26 cycles if nothing is said, and would disturb what runs next.
-# It reads this when it is loaded.
+# The threads of OpenBLAS wait for more work in a loop, by default for 2^26 cycles, and would disturb the next function.
+# OpenBLAS reads this variable when it is loaded.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")
 
 LAMBDA = 19.0
@@ -84,7 +84,7 @@ def backward_error(matrix: SystemMatrix, solution: Tensor, rhs: Tensor) -> float
 
 
 class Peer(Protocol):
-    """Another solver; made with a matrix, whose conversion to what the solver takes is not timed."""
+    """Another solver; made with a matrix, whose conversion to the solver's format is not timed."""
 
     name: str
     package: str
@@ -97,7 +97,7 @@ class Peer(Protocol):
         ...
 
     def solver(self, factor: Any, rhs: Tensor) -> Callable[[], Any]:
-        """What is timed as a solve, the right-hand side in the layout that this solver likes best."""
+        """The timed solve, with the right-hand side in the best layout for this solver."""
         ...
 
 
@@ -168,7 +168,7 @@ def available_peers() -> list[type[Peer]]:
 
 
 def missing_peers() -> str:
-    """A line for the heading: what is left out, and the BLAS that CHOLMOD stands on, which decides its speed."""
+    """A line for the heading: what is left out, and the BLAS that CHOLMOD uses, which decides its speed."""
     missing = [peer.name for peer in _PEERS if not importlib.util.find_spec(peer.package)]
     missing += [name for name in ("pymetis",) if not importlib.util.find_spec(name)]
     lines = [f"not installed and left out: {', '.join(missing)}"] if missing else []

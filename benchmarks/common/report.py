@@ -1,4 +1,4 @@
-"""What a benchmark prints, kept in files from the first row on: a run that is cut off keeps what it has measured."""
+"""Writes a benchmark's output to files row by row, so that an interrupted run keeps its measurements."""
 
 from __future__ import annotations
 

@@ -32,16 +32,16 @@ class Times(NamedTuple):
 def interleave(
     functions: dict[str, Callable[[], Any]], seconds: float, least: int = 5, turn: int = 1, pause: float = 0
 ) -> dict[str, Times]:
-    """Some calls of each in turn, so that what else the machine does hits all alike.
+    """Some calls of each in turn, so that other load of the machine affects all equally.
 
-    The first call of a turn finds the caches as the other functions have left them, the later ones its own data there, as
-    far as it fits. The first round warms up, and counts only where it took so long that this no longer shows. The pause
+    At the first call of a turn the caches hold the data of the other functions, at later calls the function's own data, as far
+    as it fits. The first round is a warm-up; it counts only if it takes so long that warming up does not matter. The pause
     after each round, which is not part of the seconds, is for threads that wait for more work without sleeping: those of
-    OpenBLAS go on for tens of milliseconds, in which they take part of the core of whoever comes next.
+    OpenBLAS do so for tens of milliseconds and take part of the core of the next function.
     """
     first = {name: timed(function) for name, function in functions.items()}
     samples = {name: [[value]] if sum(first.values()) > max(seconds, 1.0) else [] for name, value in first.items()}
-    # Calls that take long are few: a turn of all functions takes no longer than its share of the seconds.
+    # Slow functions get few calls: a turn of all functions takes no longer than its share of the seconds.
     share = seconds / (least * len(functions))
     calls_of = {name: max(1, min(turn, int(share / max(value, 1e-9)))) for name, value in first.items()}
     end = time.perf_counter() + seconds
@@ -49,7 +49,7 @@ def interleave(
     while len(samples[names[0]]) < least or time.perf_counter() < end:
         for name in names:
             samples[name].append([timed(functions[name]) for _ in range(calls_of[name])])
-        names.append(names.pop(0))  # nobody is always the one that has to wake the threads after a pause
+        names.append(names.pop(0))  # so that a different function wakes the threads after each pause
         if pause:
             time.sleep(pause)
             end += pause
@@ -81,7 +81,7 @@ class Bandwidth:
             self.cache[number] = _SMALL / min(timed(small.sum) for _ in range(50))
 
     def of(self, footprint: float, threads: int) -> float:
-        """The bandwidth for data of so many bytes, read again and again."""
+        """The bandwidth for repeated reads of this many bytes."""
         return (self.cache if footprint < self._cache else self.memory)[threads]
 
     def __str__(self) -> str:
@@ -99,7 +99,7 @@ def _last_level_cache() -> int:
 
 
 def load_line() -> str:
-    """Call it first of all: later the load is the benchmark's own."""
+    """Call it first: later the load includes the benchmark itself."""
     load = os.getloadavg()[0]
     state = "busy: timings are not to be trusted" if load > 0.5 else "quiet"
     return f"load of the machine at the start: {load:.2f} ({state})"
@@ -123,7 +123,7 @@ def threads_text(number: int) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three digits that count, without an exponent."""
+    """Three significant digits, without an exponent."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

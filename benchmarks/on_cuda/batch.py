@@ -2,11 +2,11 @@
 
 A step is x = M^-1 u, the backward pass of a given gradient of x, and the optimiser: no loss, no renderer. "At once" is one
 LargeSteps of the whole batch with UniformAdam, called from Python and replayed from a CUDA graph. "cholespy" is a loop over
-the meshes, a factor and a call for each; "cuDSS" is one call for the whole batch through nvmath-python, whose work on the host
-counts as that of all others does. Theirs are steps of one packed parameter with one autograd function and the same
-UniformAdam: they differ in the solves alone. "limit" is twice that of cuda_timing.Limits, for the two solves: for each group of
-meshes that are solved together the steps of its tree, and each byte of its factor and of its share of the rows. A ragged batch
-has meshes of 162 to 10,242 vertices. lambda 19, float32.
+the meshes, a factor and a call for each; "cuDSS" is one call for the whole batch through nvmath-python; its work on the host
+counts, as for all others. The peers' steps use one packed parameter, one autograd function and the same UniformAdam: they
+differ only in the solves. "limit" is twice that of cuda_timing.Limits, for the two solves: for each group of meshes that are
+solved together the steps of its tree, and each byte of its factor and of its share of the rows. A ragged batch has meshes of
+162 to 10,242 vertices. lambda 19, float32.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _row(batch: list[Meshes], topologies: str, seconds, report: Report, device: 
     except Exception as error:
         report.left_out("the graph", case, error)
     matrices = [compute_matrix(mesh, lambda_=LAMBDA) for mesh in batch]
-    differences = {}  # of the positions, beside ours: what is fast and wrong is not fast
+    differences = {}  # of the positions, compared with ours: a fast but wrong result does not count
     for name in names:
         try:
             solve = BATCH_PEERS[name][1](matrices)

@@ -2,8 +2,8 @@
 
 The lower triangle is given, as that of a symmetric positive definite matrix, with 32-bit indices; right-hand sides and
 solutions are column-major, the only layout that it knows. A batch is a sequence of matrices beside a sequence of right-hand
-sides ("explicit batching"). Matrices and right-hand sides are read where they lie: to change them is to write there. The
-options are its own, but for the library of threads that orders on the host, which it wants to be told of.
+sides ("explicit batching"). Matrices and right-hand sides are read in place, so new numbers are written there. The options are
+cuDSS's defaults, except for the threading library of the ordering on the host, which must be named.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class CuDSS:
         return (result,) if self._is_one else result
 
     def __del__(self) -> None:
-        """nvmath wants to be told; and what a timed set-up leaves behind is then freed after the clock has stopped."""
+        """nvmath requires an explicit release; it also frees memory of a timed set-up after the timing."""
         with contextlib.suppress(Exception):  # of a constructor that failed, or at the end of the interpreter
             self._solver.free()
 
@@ -72,7 +72,7 @@ _handles: list[int] = []
 
 
 def _handle(cudss) -> int:
-    """One for the whole process: it takes long to make, and is nothing that a matrix should be charged with."""
+    """One for the whole process: it takes long to make, and should not count as the set-up of a matrix."""
     if not _handles:
         if library := _wheel_file(r"libcudss\.so.*"):
             ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)  # nvmath looks in site-packages alone, and takes what is loaded

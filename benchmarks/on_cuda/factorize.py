@@ -1,11 +1,11 @@
 """bm_factorize.py --device cuda: set-up of the sparse Cholesky solver with values on a CUDA device, beside other solvers.
 
 "total" is what cholespy's constructor does: analyze with the positions of the vertices, nothing reused, and factorize. The
-analysis runs on the host and sends its result to the device. Of ours, factorize and refactorize wait for the device at their
-end: a pivot that is not positive raises an error, and for that the host has to read what the device has found; none of the
-peers looks. cholespy factorises on the host, and has no refactorisation. cuDSS: order, analyse and factorise, and the second
-time the numbers alone. "limit" is that of cuda_timing.Limits for a refactorisation: a step for each level, every byte of the
-values and of the factor once; the arithmetic, which for large meshes is more, is not in it.
+analysis runs on the host and sends its result to the device. Our factorize and refactorize wait for the device at their end,
+because the host must read whether a pivot was not positive, which raises an error; no peer checks this. cholespy factorises on
+the host, and has no refactorisation. cuDSS: order, analyse and factorise, and the second time the numbers alone. "limit" is
+that of cuda_timing.Limits for a refactorisation: a step for each level, every byte of the values and of the factor once; it
+excludes the arithmetic, which takes longer for large meshes.
 """
 
 from __future__ import annotations

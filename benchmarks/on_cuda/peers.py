@@ -1,7 +1,7 @@
-"""The other solvers that the sparse Cholesky solver stands beside on a CUDA device, each at its best.
+"""The other solvers to compare with on a CUDA device, each at its best.
 
 cholespy factorises on the host, whatever device its arrays are on, and solves on the device, up to 128 columns at a call.
-cuDSS orders on the host and does all else on the device. A dense inverse and conjugate gradients are what torch alone can do.
+cuDSS orders on the host and does everything else on the device. A dense inverse and conjugate gradients need only torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Interleaved timings on a CUDA device by its events, CUDA graphs, and what no solver of the device can be faster than."""
+"""Interleaved timings on a CUDA device by its events, CUDA graphs, and lower bounds for the time of any solver."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Clock(Protocol):
 
 
 def event_clock(function: Callable[[], Any], calls: int) -> float:
-    """By CUDA events on the current stream. The device is idle before, so that what the host does between the first event
-    and the last counts wherever the device has to wait for it."""
+    """By CUDA events on the current stream. The device is idle before, so the host's work between the first and the last event
+    counts whenever the device waits for it."""
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()
@@ -54,10 +54,10 @@ def clock_of(device: torch.device) -> Clock:
 def interleave(
     functions: dict[str, Callable[[], Any]], seconds: float, clock: Clock, least: int = 5, turn: int = 1
 ) -> dict[str, Times]:
-    """Turns of each function after the other, so that what else the machine does hits all alike; after a warm-up.
+    """Turns of each function in order, after a warm-up, so that other load of the machine affects all equally.
 
-    A turn of more than one call has a first call, timed by itself, which finds the cache as the other functions have left
-    it, and as many more, of which the mean counts. Where a round takes long there are fewer of them, two at least.
+    A turn of more than one call has a first call, timed separately, when the cache holds the data of the other functions, and
+    as many more, of which the mean counts. If a round takes long there are fewer calls, at least two.
     """
     once = {}
     for name, function in functions.items():
@@ -88,7 +88,7 @@ def captured(function: Callable[[], Any], device: torch.device) -> Callable[[], 
         return function
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # libraries make their handles and workspaces at the first call, which no graph may hold
+    with torch.cuda.stream(stream):  # libraries create handles and workspaces at the first call, which a graph must not contain
         for _ in range(3):
             function()
     torch.cuda.current_stream().wait_stream(stream)
@@ -104,7 +104,7 @@ def captured(function: Callable[[], Any], device: torch.device) -> Callable[[], 
 
 
 class Limits(NamedTuple):
-    """What a solve cannot be faster than: its steps follow each other, and each byte goes over the wires at least once.
+    """Lower bounds for the time of a solve: its steps follow each other, and each byte is transferred at least once.
 
     A solve goes up a tree of so many levels and down again, 2 levels - 1 steps, each of which costs a kernel that follows
     another one in a graph; a factorisation only goes up. Bytes are those of the stored factor, of the right-hand side and

@@ -1,6 +1,6 @@
-// Everything that is compiled per instruction set. The file that includes this has opened a namespace of its own inside
-// largesteps, after choosing the set, and has included every other header before: what they define must not be compiled
-// for a set that not every processor has.
+// Everything that is compiled per instruction set. The including file first includes all other headers, then chooses the set,
+// then opens a separate namespace inside largesteps. The headers' definitions must not be compiled for a set that some
+// processors lack.
 
 #include "vectors.inl"
 

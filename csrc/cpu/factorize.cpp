@@ -19,8 +19,8 @@ namespace {
 
 constexpr int32_t kLeastSharedVerts = 2000;
 
-// Where factors outgrow the caches, a solve looks up a page for every four kilobytes that it reads. Memory that has not been
-// touched yet may come in pages of two megabytes instead; whether it does is for the system to say.
+// If a factor outgrows the caches, a solve looks up a page for every four kilobytes that it reads. Untouched memory can come in
+// pages of two megabytes instead, if the system allows it.
 void advise_huge_pages(void* memory, int64_t size) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
@@ -33,7 +33,7 @@ void advise_huge_pages(void* memory, int64_t size) {
 #endif
 }
 
-// G and -P are what the front holds, with the opposite sign. False where a number is not finite as it is stored.
+// Stores G and -P, which are the front's numbers with the opposite sign. False if a number is not finite in the stored dtype.
 template <typename T, typename Layout>
 bool store_factor(const Front& front, const Layout& layout, T* g, T* p) {
   const int32_t n = front.num_columns(), r = front.num_rows();
@@ -87,7 +87,8 @@ class Factorization {
   }
 
  private:
-  // The supernodes above the tasks, level by level: those of one level together or, if there is but one, its columns.
+  // The supernodes above the tasks, level by level. Threads share the supernodes of a level or, if there is only one, its
+  // columns.
   void factorize_upper() {
     const int32_t num_tasks = index_[kNumTasks], num_nodes = index_[kNumNodes];
     std::vector<int32_t> upper, height(static_cast<size_t>(num_nodes), 0);
@@ -114,7 +115,7 @@ class Factorization {
     }
   }
 
-  // A front that no other thread uses meanwhile.
+  // A front that no other thread is using.
   class Lease {
    public:
     explicit Lease(Factorization& owner) : owner_(owner) {
@@ -136,7 +137,7 @@ class Factorization {
     std::unique_ptr<Front> front_;
   };
 
-  // False where a pivot broke down.
+  // False if a pivot broke down.
   bool factorize(int32_t s, Front& front) {
     front.assemble(index_, s, values_);
     for (int32_t child = s - 1; child >= index_[kSubtree][s]; child = index_[kSubtree][child] - 1) {
@@ -169,7 +170,7 @@ class Factorization {
     return true;
   }
 
-  // Whichever thread comes first, the same one is kept: all tasks, and all supernodes of a level, are tried.
+  // The reported breakdown does not depend on the order of threads: all tasks, and all supernodes of a level, are tried.
   void report(int32_t vertex, double pivot, double diagonal) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const int32_t* const position = index_[kNewFromOld];
@@ -201,7 +202,7 @@ template <typename Stored, typename Given>
 void factorize_batch(const IndexView& index, const Given* values, Stored* factor, int num_threads,
                      std::vector<Breakdown>& results) {
   const auto size = static_cast<int64_t>(results.size());
-  // Enough matrices for everybody: each thread does whole ones. Else all do each of them together.
+  // With enough matrices each thread factorises whole ones; otherwise all threads share each matrix.
   const bool is_by_matrix = size >= num_threads;
   parallel_for(size, is_by_matrix ? num_threads : 1, [&](int64_t k) {
     results[static_cast<size_t>(k)] = factorize(index, values + k * index[kNumEntries], factor + k * index.factor_size(),

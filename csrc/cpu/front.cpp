@@ -11,7 +11,7 @@ namespace {
 
 // A pivot this much smaller than the diagonal of the matrix is rounding error.
 constexpr double kSmallestPivot = 1e-14;
-// Fronts of at least so many columns and rows are shared between threads, so many columns at a time.
+// Threads share fronts of at least this many columns and rows, this many columns at a time.
 constexpr int64_t kSharedFront = 384;
 constexpr int64_t kSharedColumns = 32;
 

@@ -11,10 +11,10 @@
 
 namespace largesteps {
 
-// Storage that one thread uses for front after front.
+// Storage that one thread reuses for all its fronts.
 class Front {
  public:
-  // The entries of the matrix in the columns of supernode s; nothing else is kept of a front before.
+  // Starts a new front with the entries of the matrix in the columns of supernode s.
   template <typename T>
   void assemble(const IndexView& index, int32_t s, const T* values);
   // Adds the Schur complement (r, r) of a supernode below, its lower triangle stored by columns.

@@ -10,7 +10,7 @@ namespace {
 
 Kernels choose() {
 #if LARGESTEPS_X86
-  // For tests of the others on a processor that has the best: the name of a set to stop at.
+  // For tests of lesser sets on a better processor: the name of the best set to use.
   const char* limit = std::getenv("PT3D_LARGESTEPS_INSTRUCTION_SET");
   const bool no_vectors = limit && std::strcmp(limit, "baseline") == 0;
   const bool no_avx512 = no_vectors || (limit && std::strcmp(limit, "avx2") == 0);

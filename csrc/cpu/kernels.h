@@ -6,9 +6,8 @@
 
 namespace largesteps {
 
-// Rows of the workspace hold the columns of the right-hand side that are solved together. Few columns (1 to 4) are
-// worked on with vectors along the supernodes of a batch, or along the rows of a single one; many (8, 16 or 32) with vectors
-// along the columns.
+// Rows of the workspace hold the columns of the right-hand side that are solved together. For few columns (1 to 4) vectors lie
+// along the supernodes of a batch, or along the rows of a single one; for many (8, 16 or 32) along the columns.
 constexpr int kColumnCounts[] = {1, 2, 3, 4, 8, 16, 32};
 constexpr int kNumColumnCounts = 7;
 // Numbers from one row of the workspace to the next.
@@ -40,10 +39,10 @@ constexpr int64_t scratch_size(int64_t n, int64_t r, int num_columns) {
 constexpr int32_t kMaxDepth = 24;
 
 // The inner loops of the factorisation, on a front stored by columns of length ld, a multiple of 8. The columns of depth
-// pivots, from begin on, are worked on as tiles of 8 rows, column after column in each.
+// pivots, from begin on, are processed as tiles of 8 rows, column by column in each.
 struct DenseKernels {
-  // Of a symmetric block stored in full, rows of kMaxDepth: minus the inverse of its first depth rows and columns. Returns
-  // the first pivot that is not larger than smallest, or -1.
+  // Replaces the first depth rows and columns of a symmetric block, stored in full in rows of kMaxDepth, by minus their
+  // inverse. Returns the first pivot that is not larger than smallest, or -1.
   int32_t (*invert)(double* block, int32_t depth, const double* smallest);
   // The pivots' columns over all rows of the front, zero in the rows of the pivots themselves; and back.
   void (*gather)(double* tiles, double* front, int64_t ld, int64_t begin, int32_t depth);
@@ -74,7 +73,7 @@ inline const SweepKernels<double>& Kernels::sweep<double>(int column_count) cons
   return double_precision[column_count];
 }
 
-// The best that this processor can run.
+// The best kernels that this processor can run.
 const Kernels& kernels();
 
 }  // namespace largesteps

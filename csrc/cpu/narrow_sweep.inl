@@ -5,7 +5,7 @@ template <typename T, int K>
 struct Panels {
   using V = Vector<T>;
 
-  // The factor is read from one end to the other: what comes next is asked for some way ahead.
+  // The factor is read from one end to the other, so it is prefetched some distance ahead.
   template <int W>
   LARGESTEPS_INLINE void prefetch_ahead(const V* p) {
     const char* const ahead = reinterpret_cast<const char*>(p) + 1024;

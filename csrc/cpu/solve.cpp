@@ -14,7 +14,7 @@
 namespace largesteps {
 namespace {
 
-// Below, a solve is over before a second thread could begin.
+// Smaller solves end before a second thread could begin.
 constexpr int32_t kLeastSharedVerts = 2000;
 
 template <typename T>
@@ -22,14 +22,14 @@ int64_t scratch_bytes(const IndexView& index, int num_columns) {
   return scratch_size(index[kMaxFront], index[kMaxFront], num_columns) * static_cast<int64_t>(sizeof(T));
 }
 
-// A right-hand side that is not finite overflows too, and is the better thing to report.
+// A right-hand side that is not finite also overflows; report the right-hand side, the cause.
 void note_overflow(std::atomic<SolveStatus>& status) {
   SolveStatus expected = SolveStatus::kSolved;
   status.compare_exchange_strong(expected, SolveStatus::kOverflow);
 }
 
-// Both sweeps, by as many threads as come. A node is begun when those it waits for are done: in the forward sweep the
-// nodes below it, in the backward sweep those above.
+// Both sweeps, by any number of threads. A node begins when its predecessors are done: in the forward sweep the nodes below it,
+// in the backward sweep those above.
 template <typename T, typename Given>
 class SharedSweep : public SharedWork {
  public:
@@ -47,7 +47,7 @@ class SharedSweep : public SharedWork {
         parents += index[kRootParents][k] >= 0;
       }
       waits_[static_cast<size_t>(node)].store(children, std::memory_order_relaxed);
-      // The backward sweep of a node waits for its forward sweep too, which only says something where nothing is above.
+      // The backward sweep of a node also waits for its forward sweep, which matters only for nodes without parents.
       waits_[static_cast<size_t>(num_nodes + node)].store(parents + 1, std::memory_order_relaxed);
       if (children == 0) ready_.push_back(node);
     }
@@ -74,7 +74,7 @@ class SharedSweep : public SharedWork {
   SolveStatus status() const { return status_.load(); }
 
  private:
-  // Steps are the nodes in the forward sweep and, num_nodes further, in the backward sweep.
+  // Steps are numbered: the node in the forward sweep, the node + num_nodes in the backward sweep.
   int32_t take() {
     if (num_ready_hint_.load(std::memory_order_relaxed) == 0) return -1;
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -85,8 +85,8 @@ class SharedSweep : public SharedWork {
     return step;
   }
 
-  // One thing less that a step waits for. The first step that nothing else holds back is for the thread that finds it,
-  // which need not wait for the lock; the others go to whoever comes.
+  // One predecessor of a step is done. The thread that finds the first ready step takes it without waiting for the lock; other
+  // ready steps go to any thread.
   void finish_one(int32_t step, int32_t& next) {
     if (waits_[static_cast<size_t>(step)].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     if (next < 0) {
@@ -169,8 +169,8 @@ void add_columns(int64_t member, int64_t num_columns, std::vector<Piece>& pieces
   }
 }
 
-// Not by the number of threads: the last bits depend on what is cut off. Positions of many members with one factor are solved
-// side by side, as soon as that is quicker than one after the other.
+// The split does not depend on the number of threads, because the last bits depend on the split. Positions of many members with
+// one factor are solved side by side if that is faster than one after the other.
 std::vector<Piece> cut(const Batch& batch, int64_t num_columns, bool is_side_by_side) {
   constexpr int kMost = 10, kMany = 8, kSeveral = 5, kFew = 4;  // fill kernels for 32 and for 16 columns, or nearly so
   std::vector<Piece> pieces;
@@ -192,12 +192,12 @@ std::vector<Piece> cut(const Batch& batch, int64_t num_columns, bool is_side_by_
 template <typename T, typename Given>
 SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads,
                   const Batch& batch) {
-  // Members that stand side by side are read beyond their ends, which another thread may be writing where x takes their place.
+  // Members solved side by side are read beyond their ends, which another thread may be writing if x is in place.
   const bool is_side_by_side = num_columns == 3 && batch.factor_stride == 0 && rhs != x;
   const std::vector<Piece> pieces = cut(batch, num_columns, is_side_by_side);
   const auto num_pieces = static_cast<int64_t>(pieces.size());
   const int64_t num_verts = index[kNumVerts];
-  // Enough pieces for everybody: each thread does whole ones. Else all do each of them together.
+  // With enough pieces each thread does whole ones; otherwise all threads share each piece.
   const bool is_by_piece = num_pieces >= num_threads;
   const bool is_shared = num_verts >= kLeastSharedVerts && index[kNumNodes] >= 2 && !is_by_piece;
   if (num_verts * (is_by_piece ? num_pieces : 1) < kLeastSharedVerts) num_threads = 1;

@@ -9,16 +9,16 @@ namespace largesteps {
 
 enum class SolveStatus { kSolved, kRhsNotFinite, kOverflow };
 
-// How many right-hand sides stand one after the other, and how far the factor of each is from that of the one before: 0 if
-// all have the same matrix, else index.factor_size().
+// The number of successive right-hand sides, and the distance between their factors: 0 if all have the same matrix, else
+// index.factor_size().
 struct Batch {
   int64_t size = 1;
   int64_t factor_stride = 0;
 };
 
 // x = M^-1 rhs for rhs and x (batch.size, num_verts, num_columns), row by row, in the order of the matrix; they may be the
-// same array. The arithmetic is that of the stored factor. The same bits for every number of threads. Unless kSolved comes
-// back, x holds nothing useful.
+// same array. The arithmetic uses the dtype of the stored factor. Results are bit-identical for every number of threads. Unless
+// kSolved is returned, x is undefined.
 template <typename T, typename Given>
 SolveStatus solve(const IndexView& index, const T* factor, const Given* rhs, Given* x, int64_t num_columns, int num_threads,
                   const Batch& batch = {});

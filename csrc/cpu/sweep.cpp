@@ -6,8 +6,8 @@
 #include "../structure/layout.h"
 
 namespace largesteps {
-// Three columns of three, by far the most frequent case, are moved four numbers at a time: the last belongs to the next row
-// and is never used. Of the last row of all there is none.
+// Rows of three columns, by far the most frequent case, are moved four numbers at a time; the fourth belongs to the next row
+// and is never used. The very last row has no fourth number.
 template <typename T, typename Given>
 bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
   typedef T Row __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T))));
@@ -28,7 +28,7 @@ bool Sweep<T, Given>::load_positions(int32_t begin, int32_t end) const {
     const Given* const given = columns_.rhs + old_from_new[row] * int64_t{3};
     load(row, GivenRow{given[0], given[1], given[2], 0});
   };
-  // Nothing is read of a row that another thread may be writing, as it may where x takes the place of the right-hand side.
+  // Reads nothing from a row that another thread may be writing, which happens if x is in place of the right-hand side.
   if (columns_.rhs == columns_.x) {
     for (int32_t row = begin; row < end; ++row) load_one(row);
   } else {
@@ -58,8 +58,8 @@ bool Sweep<T, Given>::store_positions(int32_t begin, int32_t end) const {
   return checks[0] + checks[1] + checks[2] == 0;
 }
 
-// Moves the columns of a row, four at a time. Each lane of the checks becomes NaN with the first number there that is not
-// finite; there are two, because an addition has to wait for the one before.
+// Moves the columns of a row, four at a time. A lane of a check becomes NaN at the first number that is not finite; there are
+// two checks, because an addition has to wait for the one before.
 template <typename To, typename From>
 struct RowMover {
   typedef To ToFour __attribute__((vector_size(4 * sizeof(To)), aligned(sizeof(To))));
@@ -90,8 +90,8 @@ struct RowMover {
   }
 };
 
-// Moves the positions of several members, which are pitches apart, four numbers at a time, of which the next member's
-// overwrite the last. Four checks: see RowMover.
+// Moves the positions of several members, a pitch apart, four numbers at a time; the next member overwrites the fourth. Four
+// checks: see RowMover.
 template <typename To, typename From>
 struct PositionMover {
   typedef To ToFour __attribute__((vector_size(4 * sizeof(To)), aligned(sizeof(To))));
@@ -126,7 +126,7 @@ struct PositionMover {
   }
 };
 
-// Vertices come in no order that a processor would foresee: it is told of those to come.
+// The processor cannot predict the order of the vertices, so the next ones are prefetched.
 constexpr int32_t kAhead = 12;  // rows
 
 template <int kForWriting, typename Given>
@@ -147,7 +147,7 @@ bool Sweep<T, Given>::load_members(int32_t begin, int32_t end) const {
     if (row + kAhead < end) prefetch<0>(columns_.rhs + old_from_new[row + kAhead] * int64_t{3}, columns_);
     mover.template move<4>(to, 3, from, columns_.pitch, before_last);
     const Given* const one = from + before_last * columns_.pitch;
-    if (vertex == last) {  // there may be nothing to read behind it
+    if (vertex == last) {  // there may be nothing to read after it
       const typename PositionMover<T, Given>::FromFour position = {one[0], one[1], one[2], 0};
       mover.template move_one<4>(to + 3 * before_last, position, mover.checks[0]);
     } else {
@@ -203,7 +203,7 @@ void Sweep<T, Given>::clear(int32_t begin, int32_t count) const {
   std::fill(from, from + int64_t{count} * stride_, T(0));
 }
 
-// What the supernodes below have sent: to the columns of s, and to its slots on the way further up.
+// Adds the contributions of the supernodes below to the columns of s, and to its slots, which go further up.
 template <typename T, typename Given>
 template <int kStride>
 void Sweep<T, Given>::pull(int32_t s) const {
@@ -219,7 +219,7 @@ void Sweep<T, Given>::pull(int32_t s) const {
   }
 }
 
-// What has become of the rows above a task, where the task's supernodes look for them.
+// Copies the solution of the rows above a task to the slots from which the task's supernodes read it.
 template <typename T, typename Given>
 template <int kStride>
 void Sweep<T, Given>::fill_slots(int32_t root) const {

@@ -9,7 +9,7 @@
 namespace largesteps {
 
 // The numbers of right-hand sides and solutions that are solved together: `count` columns of rows that are row_size numbers
-// apart; or, with more members than one, all three columns of as many right-hand sides, which are `pitch` numbers apart.
+// apart; or, with several members, all three columns of that many right-hand sides, which are `pitch` numbers apart.
 template <typename Given>
 struct Columns {
   const Given* rhs;
@@ -33,9 +33,9 @@ class Sweep {
         kernels_(kernels().sweep<T>(column_count)),
         workspace_(workspace) {}
 
-  // Of a node whose children are done; false where the right-hand side is not finite there.
+  // The forward sweep of a node whose children are done; false if its right-hand side is not finite.
   bool forward(int32_t node, T* scratch) const;
-  // Of a node whose parents are done; false where the solution is not finite.
+  // The backward sweep of a node whose parents are done; false if the solution is not finite.
   bool backward(int32_t node, T* scratch) const;
 
  private:

@@ -29,7 +29,7 @@ LARGESTEPS_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<Vector<T>*>(p) = v;
 }
 
-// Only some compilers can put two short vectors together.
+// Only some compilers can concatenate two short vectors.
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define LARGESTEPS_HAS_SHUFFLE 1
 #else

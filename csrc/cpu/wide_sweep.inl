@@ -1,8 +1,7 @@
-// The sweeps for many columns: vectors lie along the columns, and supernodes are visited one by one, those of a batch too. A
-// row of the workspace is S vectors wide, of which M are worked on at once: as many as fit into the registers beside the sums.
+// The sweeps for many columns: vectors lie along the columns, and supernodes are visited one by one, also those of a batch. A
+// row of the workspace is S vectors wide, of which M are processed at once: as many as fit into the registers with the sums.
 
-// Where a batch and a single supernode differ: how far a number is from the start of its panel, and which row of the
-// workspace is its.
+// The differences between a batch and a single supernode: the offset of a number in its panel, and its row of the workspace.
 template <int W>
 struct BatchAccess {
   static constexpr int kRows = 1;  // what one step in the rows of a panel covers

@@ -1,4 +1,4 @@
-// What the kernels take from CUDA, so that the tests can run them where there is no GPU.
+// The parts of CUDA that the kernels use, so that the tests can run them without a GPU.
 #pragma once
 
 #include <cstddef>
@@ -49,7 +49,7 @@ __device__ __forceinline__ Vector<double> load_vector(const double* from) {
   return {{two.x, two.y}};
 }
 
-// The first place in an increasing list whose number is at least this one.
+// The first index in an increasing list whose number is at least the given one.
 __device__ inline int32_t lower_bound(const int32_t* list, int32_t size, int32_t number) {
   int32_t begin = 0;
   while (size > 0) {

@@ -8,10 +8,10 @@
 namespace largesteps::device {
 namespace {
 
-// Memory for the fronts of several matrices at once; one matrix gets what it needs.
+// Memory limit for the fronts of several matrices at once; a single matrix may exceed it.
 constexpr int64_t kMostBytes = int64_t{1} << 30;
 
-// Puts a front together: the entries of the matrix, and the Schur complements of the supernodes below, one after the other.
+// Assembles a front: the entries of the matrix, and the Schur complements of the supernodes below, one after the other.
 template <typename Given>
 __global__ void __launch_bounds__(kFrontThreads) assemble(Fronts<Given> fronts, const int32_t* tiles) {
   const Tile<Given> tile(fronts, tiles + 3 * int64_t{blockIdx.x});
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kFrontThreads) assemble(Fronts<Given> fronts, 
   if (tile.holds_pivots(0)) invert_pivots(fronts, tile, 0, block);
 }
 
-// A number of a front that is done, row >= column: to the factor, with the opposite sign, or to the Schur complement.
+// Stores a finished number of a front, row >= column: in the factor, with the opposite sign, or in the Schur complement.
 template <typename Stored, typename Given>
 __device__ void store(const Fronts<Given>& fronts, const Tile<Given>& tile, Stored* factor, int32_t row, int32_t column,
                       double value) {
@@ -81,7 +81,7 @@ __device__ void store(const Fronts<Given>& fronts, const Tile<Given>& tile, Stor
   }
 }
 
-// Eliminates a panel: every number of the tile is updated, and those that the next panel needs are handed to it.
+// Eliminates a panel: updates every number of the tile, and copies those that the next panel needs.
 template <typename Stored, typename Given>
 __global__ void __launch_bounds__(kFrontThreads)
     eliminate(Fronts<Given> fronts, const int32_t* tiles, int32_t number, Stored* factor) {
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kFrontThreads)
     other[depth * kStride + i] = number_at(tile.column_begin + i, tile.column_end);
   }
   __syncthreads();
-  // The tile's rows times the inverse, of which there is minus.
+  // The tile's rows times the inverse, which is stored with a minus sign.
   double products[kFrontPanel / kGroups];
   LARGESTEPS_UNROLL
   for (int k = 0; k < kFrontPanel / kGroups; ++k) {
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kFrontThreads)
   if (!is_last && tile.holds_pivots(number + 1)) invert_pivots(fronts, tile, number + 1, inverse);
 }
 
-// Of each matrix the first supernode in the order of heights that has broken down.
+// For each matrix the first supernode, in the order of heights, that has broken down.
 template <typename Given>
 __global__ void __launch_bounds__(kFrontThreads) report(Fronts<Given> fronts, const int32_t* order, double* breakdown) {
   __shared__ int32_t firsts[kFrontThreads];
@@ -247,7 +247,7 @@ void factorize(const int64_t* plan, const int32_t* index, const Given* values, i
   char* const complements_begin = panels_begin + at_once * division.panels;
   char* const broken_begin = complements_begin + at_once * division.complements;
   char* const overflows_begin = broken_begin + at_once * division.broken;
-  // What is not written is padding.
+  // Numbers that are not written are padding.
   fill_bytes(factor, 0, static_cast<size_t>(num_matrices * factor_size) * sizeof(Stored), stream);
   for (int64_t first = 0; first < num_matrices; first += at_once) {
     const auto count = static_cast<unsigned>(std::min(at_once, num_matrices - first));

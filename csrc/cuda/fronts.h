@@ -1,7 +1,7 @@
-// The fronts that are factorised together, and where everything about them lies.
+// The fronts that are factorised together, and their memory layout.
 //
-// A front of m columns and rows is stored by columns, its lower triangle. Beside it lie, twice, for the panel that is being
-// eliminated and for the next: the panel's columns over all rows, (kFrontPanel, m), and minus the inverse of its pivots.
+// The lower triangle of a front of m columns and rows is stored by columns. The current panel and the next one also have the
+// panel's columns over all rows, (kFrontPanel, m), and minus the inverse of its pivots.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,9 @@ namespace largesteps::device {
 
 constexpr int kFrontThreads = 256;
 constexpr int kInverseSize = kFrontPanel * kFrontPanel;
-constexpr int kInverseStride = kFrontPanel + 1;  // in shared memory, where neighbouring rows must not lie in one bank
+constexpr int kInverseStride = kFrontPanel + 1;  // in shared memory, so that neighbouring rows lie in different banks
 
-// Of a supernode that has broken down: the first column of its own, or -1, and that pivot.
+// The breakdown of a supernode: its first bad column, or -1, and that pivot.
 struct Broken {
   int32_t column;
   int32_t unused;
@@ -70,8 +70,8 @@ struct Tile {
     return row_begin == column_begin && number * kFrontPanel / kFrontTile * kFrontTile == row_begin;
   }
 
-  // A number of the tile, row >= column, that belongs to the columns of a panel goes there too; to those of its rows that lie
-  // above the pivots through its mirror image.
+  // Also stores a number of the tile, row >= column, in the panel if it belongs to its columns; rows above the pivots get the
+  // mirrored number.
   __device__ void add_to_panel(int32_t number, int32_t row, int32_t column, double value) const {
     const int32_t begin = number * kFrontPanel, width = panel_width(number);
     if (column >= begin && column < begin + width) panel(number)[int64_t{column - begin} * m + row] = value;
@@ -87,12 +87,12 @@ __device__ double diagonal_entry(const Fronts<Given>& fronts, int64_t matrix, in
   return static_cast<double>(fronts.values[matrix * fronts.num_entries + place]);
 }
 
-// Minus the inverse of a panel's pivots, which all threads of the block have written to the panel, by the sweep operator; notes
-// the first pivot that is not positive beyond rounding. block: shared memory that no thread uses any more, kFrontPanel rows of
+// Computes minus the inverse of a panel's pivots by the sweep operator, after all threads of the block have written them to the
+// panel. Records the first pivot that is not positive beyond rounding. block: free shared memory, kFrontPanel rows of
 // kInverseStride numbers.
 template <typename Given>
 __device__ void invert_pivots(const Fronts<Given>& fronts, const Tile<Given>& tile, int32_t number, double* block) {
-  constexpr double kSmallestPivot = 1e-14;  // of the diagonal of the matrix: what is smaller is rounding error
+  constexpr double kSmallestPivot = 1e-14;  // relative to the diagonal of the matrix: smaller pivots are rounding error
   __shared__ double column[kFrontPanel], smallest[kFrontPanel];
   const int32_t begin = number * kFrontPanel, width = tile.panel_width(number);
   const int thread = static_cast<int>(threadIdx.x);

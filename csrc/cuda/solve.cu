@@ -11,7 +11,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr unsigned kMostBlocks = 65535;  // along the second and third axis of a grid
 
-// Numbers of the vector that a block's rows are multiplied with, for each column, that it holds at once.
+// The numbers of the vector, for each column, that a block holds at once to multiply its rows with.
 template <typename T>
 constexpr int piece_size(int num_columns) {
   constexpr int kBytes = 32768, kMost = 1024;
@@ -32,13 +32,13 @@ struct Sweep {
   int64_t factor_stride, rhs_stride, workspace_stride;  // from one member with its own factor to the next
 };
 
-// What one direction goes through.
+// The tiles and matrices of one sweep direction.
 struct Level {
   const int32_t* tiles;  // of three numbers
   const int32_t* start;  // of each supernode's matrix
 };
 
-// What supernodes below have sent to one row.
+// The sum of the contributions of supernodes below to one row.
 template <typename T>
 __device__ __forceinline__ T gathered(const int32_t* gather_start, const int32_t* gather, const T* slots, int64_t num_columns,
                                       int64_t front_row, int64_t column) {
@@ -48,11 +48,11 @@ __device__ __forceinline__ T gathered(const int32_t* gather_start, const int32_t
   return sum;
 }
 
-// A tile of rows of one supernode's matrix times a vector. As many lanes share a row as its length is worth, so that neighbouring
-// threads read neighbouring numbers; each group of lanes has kRows rows at once.
+// A tile of rows of one supernode's matrix times a vector. The number of lanes that share a row depends on its length, and
+// neighbouring threads read neighbouring numbers; each group of lanes has kRows rows at once.
 //
-// Forward, the vector is what the supernode's columns hold, b, and the rows -P b go to its slots, with what passes through from
-// below. Backward, it is b and what has become of the rows above, and [G, -P'] times it is the solution.
+// Forward, the vector is b, the numbers of the supernode's columns; -P b plus the contributions passed on from below goes to
+// its slots. Backward, the vector is b and the solution of the rows above; [G, -P'] times it is the solution.
 template <bool kForward, typename T, typename Given, int kColumns, int kRows>
 __global__ void __launch_bounds__(kThreads)
     sweep_level(Sweep<T, Given> sweep, Level level, int64_t first_column, int64_t first_member) {
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     for (int32_t begin = 0; begin < row_length; begin += kPiece) {
       const int32_t size = row_length - begin < kPiece ? row_length - begin : kPiece;
-      if (row0 == 0 || row_length > kPiece) {  // else it is there already
+      if (row0 == 0 || row_length > kPiece) {  // else it is already loaded
         __syncthreads();
         for (int k = thread; k < size * kColumns; k += kThreads) {
           const int c = k % kColumns;
@@ -167,7 +167,8 @@ void launch_level(const Sweep<T, Given>& sweep, const Level& level, int64_t num_
   }
 }
 
-// Up to four columns one by one, for the shortest way; more in eights, which share what is read of the factor.
+// Up to four columns are processed one by one, for the lowest latency; more in groups of eight, which share the reads of the
+// factor.
 template <bool kForward, typename T, typename Given>
 void sweep_once(const Sweep<T, Given>& sweep, const Level& level, int64_t num_tiles, int64_t num_members, Stream stream) {
   switch (sweep.num_columns) {

@@ -1,5 +1,4 @@
-// Streams, for those who launch kernels and for those who only ask for it. Without USE_CUDA they are those of the emulation that
-// lies beside the tests.
+// Streams, for code that launches kernels and for its callers. Without USE_CUDA they are those of the emulation in the tests.
 #pragma once
 
 #if defined(USE_CUDA)
@@ -10,7 +9,7 @@ namespace largesteps::device {
 
 using Stream = cudaStream_t;
 
-// What has gone wrong since the last call, or nullptr.
+// The error since the last call, or nullptr.
 inline const char* last_error() {
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int32_t kMinVertsForTrials = 2000;  // larger parts are cut at the two best planes instead of one
 constexpr int kNumPasses = 2;
-constexpr double kMinSideShare = 0.3;      // a plane with fewer on one side was a bad estimate
+constexpr double kMinSideShare = 0.3;      // a plane with a smaller share on one side is rejected
 constexpr int32_t kMinVertsForBins = 256;  // smaller parts are sorted around their median at once
 constexpr int32_t kNumBins = 256;
 
@@ -58,7 +58,7 @@ void GeometricBisector::cut_at(const Plane& plane, const GraphView& graph, const
     for (const float height : heights_) level_left -= height < middle ? 1 : 0;
   }
 
-  // Edges that cross the plane begin and end at vertices whose reach it is within.
+  // Both ends of an edge that crosses the plane have the plane within their reach.
   candidates_.resize(size);
   size_t num_candidates = 0;
   num_left = 0;
@@ -77,7 +77,7 @@ void GeometricBisector::cut_at(const Plane& plane, const GraphView& graph, const
   refiner_.refine(graph, side, slot, kNumPasses, cut);
 }
 
-// The height that half of the points are below. For large parts the search begins with counts of heights in bins.
+// The median height of the points. For large parts the search begins with counts of heights in bins.
 float GeometricBisector::median(float lowest, float highest) {
   const size_t size = heights_.size();
   const float scale = static_cast<float>(kNumBins) / (highest - lowest);

@@ -10,7 +10,7 @@
 
 namespace largesteps {
 
-// Keeps its memory from one call to the next, since most parts are small.
+// Reuses its memory between calls, because most parts are small.
 class GeometricBisector {
  public:
   // Cuts the part of the vertices ids[0], ..., ids[num_verts - 1], which lie at the points of the same indices, and

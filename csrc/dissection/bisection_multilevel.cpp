@@ -10,14 +10,14 @@ namespace largesteps {
 namespace {
 
 constexpr int32_t kCoarsestVerts = 100;
-constexpr int32_t kMaxKeptPercent = 95;  // coarsening ends where a level keeps more of its vertices than that
+constexpr int32_t kMaxKeptPercent = 95;  // coarsening ends if a level keeps more of its vertices than this
 constexpr int32_t kMinVertsForTrials = 1000;  // larger parts are coarsened in several ways, from a level on that has
 constexpr int32_t kTrialShrinkage = 8;        // so many times fewer vertices
 constexpr int32_t kNumTrials = 4;
 constexpr int32_t kNumSeeds = 4;
 constexpr int kNumCoarsestPasses = 4;
 constexpr int kNumPasses = 2;
-constexpr double kMinGrownShare = 0.34;  // a side that grows ends with this share of the part, or the other side has it
+constexpr double kMinGrownShare = 0.34;  // a growing side ends with at least this share of the part, and so does the other side
 
 }  // namespace
 
@@ -41,7 +41,7 @@ void MultilevelBisector::cut(const GraphView& graph, const int32_t* ids, int32_t
   for (int32_t index = 0; index < num_verts; ++index) side[ids[index]] = levels_[0].side[static_cast<size_t>(index)];
 }
 
-// The part as a graph of its own.
+// The part as a separate graph.
 void MultilevelBisector::extract(const GraphView& graph, const int32_t* ids, int32_t num_verts, const uint8_t* side,
                                  int32_t* slot) {
   if (levels_.empty()) levels_.emplace_back();
@@ -65,7 +65,7 @@ void MultilevelBisector::extract(const GraphView& graph, const int32_t* ids, int
   levels_[0].slot.resize(size);
 }
 
-// Fills the levels after `level` until one has no more vertices than asked for; returns the index of that.
+// Fills the levels after `level` until one has at most the given number of vertices; returns its index.
 size_t MultilevelBisector::coarsen(size_t level, int32_t num_verts, int32_t variant) {
   const int32_t max_weight = 2 + 3 * (levels_[0].graph.num_verts / (2 * kCoarsestVerts));
   while (levels_[level].graph.num_verts > num_verts) {
@@ -81,7 +81,7 @@ size_t MultilevelBisector::coarsen(size_t level, int32_t num_verts, int32_t vari
   return level;
 }
 
-// Brings the cut of one level to a finer one, and refines it on each in between.
+// Projects the cut of one level to a finer one, and refines it on each level in between.
 void MultilevelBisector::refine_up(size_t coarse, size_t fine, Cut& cut) {
   while (coarse > fine) {
     --coarse;
@@ -92,8 +92,8 @@ void MultilevelBisector::refine_up(size_t coarse, size_t fine, Cut& cut) {
   }
 }
 
-// Grows a side from a few places. The first is at the border of what grew from the vertex 0, far from it; the second is
-// found in the same way from the first; the others are spread over the order in which the vertices stand.
+// Grows a side from a few seeds. The first is far from vertex 0, at the border of the side that grew from it; the second is
+// found in the same way from the first; the others are spread over the order of the vertices.
 void MultilevelBisector::cut_coarsest(Level& level, Cut& cut) {
   const GraphView view = level.graph.view();
   grow(level, 0, seed_cut_);
@@ -110,8 +110,8 @@ void MultilevelBisector::cut_coarsest(Level& level, Cut& cut) {
   level.side.swap(best_side_);
 }
 
-// A side that grows from the seed in rings; those reached but not yet part of it are the separator. It grows through
-// the range of weights that leaves the sides balanced, and goes back to where the cut was best.
+// A side grows from the seed in rings; vertices that are reached but not yet part of it form the separator. It grows through
+// the range of weights that keeps the sides balanced, then returns to the best cut.
 void MultilevelBisector::grow(Level& level, int32_t seed, Cut& cut) {
   const WeightedGraph& graph = level.graph;
   level.side.assign(static_cast<size_t>(graph.num_verts), kRight);
@@ -129,7 +129,7 @@ void MultilevelBisector::grow(Level& level, int32_t seed, Cut& cut) {
   size_t best_left = 0;
   size_t best_reached = 0;
   size_t num_left = 0;
-  int32_t unreached = 0;  // those before are reached
+  int32_t unreached = 0;  // all vertices before this one are reached
   reach(seed);
   while (now.weights[kRight] > 0) {
     if (num_left == queue_.size()) {  // a component is used up

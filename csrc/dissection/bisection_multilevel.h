@@ -1,4 +1,5 @@
-// Cuts of a part by its graph alone: it is coarsened, cut where it is small, and the cut is refined on the way back.
+// Cuts of a part by its graph alone: the graph is coarsened, the coarsest graph is cut, and the cut is refined during
+// uncoarsening.
 //
 // Source: Karypis, Kumar, "A Fast and High Quality Multilevel Scheme for Partitioning Irregular Graphs", SIAM J. Sci.
 // Comput. 20(1), 1998.
@@ -13,11 +14,11 @@
 
 namespace largesteps {
 
-// Keeps its memory from one call to the next, since most parts are small.
+// Reuses its memory between calls, because most parts are small.
 class MultilevelBisector {
  public:
-  // Cuts the part of the vertices ids[0], ..., ids[num_verts - 1] and writes all their sides. `side` says beforehand
-  // which of their neighbours are kOutside; `slot` is scratch memory for every vertex.
+  // Cuts the part of the vertices ids[0], ..., ids[num_verts - 1] and writes all their sides. On entry `side` marks those of
+  // their neighbours that are kOutside; `slot` is scratch memory for every vertex.
   void cut(const GraphView& graph, const int32_t* ids, int32_t num_verts, uint8_t* side, int32_t* slot, Cut& cut);
 
  private:

@@ -10,15 +10,15 @@ namespace largesteps {
 namespace {
 
 constexpr int32_t kMinPointsForChoice = 150;
-// Of parts of more points than this only one in two or three is counted, and of large ones so many in all.
+// Parts with more points than this are sampled: every second or third point, and a fixed number for large parts.
 constexpr int32_t kPointsPerSample = 600;
 constexpr int32_t kMaxSparse = 2;
 constexpr int32_t kMaxSamples = 8192;
-constexpr size_t kNumAxes = 9;  // those of inertia, and between each two of them
+constexpr size_t kNumAxes = 9;  // the axes of inertia, and those between each two of them
 constexpr int32_t kMaxSlices = 48;
 constexpr double kSlicesPerRoot = 0.6;  // of the number of samples: slices of large parts are thin, but not empty
-constexpr double kMaxShift = 0.14;    // no plane has fewer than 0.5 minus this of the points on either side
-constexpr double kShiftWeight = 2.0;  // how much a plane that is not at the median counts as larger
+constexpr double kMaxShift = 0.14;    // each side of a plane has at least 0.5 minus this share of the points
+constexpr double kShiftWeight = 2.0;  // penalty for a plane that is not at the median
 
 using Matrix = std::array<double, 6>;  // symmetric: xx, yy, zz, xy, xz, yz
 using Vector = std::array<double, 3>;
@@ -64,7 +64,7 @@ Matrix squared(const Matrix& m) {
           m[0] * m[4] + m[3] * m[5] + m[4] * m[2], m[3] * m[4] + m[1] * m[5] + m[5] * m[2]};
 }
 
-// The eigenvector of the largest eigenvalue, by squaring the matrix until the others' share is gone.
+// The eigenvector of the largest eigenvalue, by squaring the matrix until the other eigenvalues vanish.
 Vector principal_axis(Matrix m) {
   for (int round = 0; round < 7; ++round) {
     double largest = 0;
@@ -99,8 +99,8 @@ std::array<float, 3> rounded(const Vector& axis) {
   return {static_cast<float>(axis[0]), static_cast<float>(axis[1]), static_cast<float>(axis[2])};
 }
 
-// The directions that planes are looked for across, and the points counted in slices of equal thickness along each. The
-// slices reach as far from the mean as the median can be, with what is beyond in the first and the last.
+// The directions across which planes are searched, and counts of the points in slices of equal thickness along each. The slices
+// reach as far from the mean as the median can be; the first and the last also hold everything beyond.
 struct Slices {
   std::array<std::array<float, 3>, kNumAxes> axes;
   std::array<float, kNumAxes> lowest;
@@ -117,13 +117,13 @@ void set_axis(const Moments& moments, int32_t num_points, const Vector& axis, si
   const double inner = 0.5 * (slices.num_slices - 2);
   const auto per_height = static_cast<float>(inner / deviation);
   slices.axes[index] = rounded(axis);
-  // All points are at one height, or all but: in the first slice then, so that there is no plane.
+  // (Almost) all points have one height: they go into the first slice, so that there is no plane.
   slices.per_height[index] = std::isfinite(per_height) ? per_height : 0.0F;
   slices.lowest[index] = static_cast<float>(middle - deviation - deviation / inner);
 }
 
-// Point by point for all axes together, because neighbours among the points tend to be in the same slice, and additions
-// to the same number have to wait for each other. Where a point lies along four axes is found at once and without branches.
+// Point by point for all axes together: successive points tend to be in the same slice, and additions to the same number have
+// to wait for each other. The slices of a point along four axes are found at once and without branches.
 void count(const PlacedVertex* points, int32_t num_points, int32_t stride, Slices& slices) {
   typedef float Four __attribute__((vector_size(16)));
   typedef int32_t FourIndices __attribute__((vector_size(16)));
@@ -156,9 +156,9 @@ void count(const PlacedVertex* points, int32_t num_points, int32_t stride, Slice
   }
 }
 
-// The best plane across an axis, with infinitely many crossings if there is none. Edges of length r cross a plane from
-// about as far as that, so the number of those that do is estimated by the sum of r over the slices beside the plane,
-// divided by their thickness.
+// The best plane across an axis, with infinitely many crossings if there is none. An edge of length r can cross a plane at a
+// distance of about r, so the number of crossing edges is estimated by the sum of r over the slices beside the plane, divided
+// by their thickness.
 Plane best_across(const Slices& slices, size_t axis) {
   Plane best = {slices.axes[axis], 0.0F, false, std::numeric_limits<double>::infinity()};
   const std::array<float, kMaxSlices>& reach = slices.reach[axis];

@@ -10,10 +10,9 @@ namespace {
 constexpr int32_t kNone = -1;
 constexpr int32_t kMaxScattered = 20000;
 
-// How far the vertex that is looked at next is from the last one. Pairs that are merged one beside the other line up,
-// and graphs of such pairs have poor cuts; steps of the golden ratio spread them evenly. They have no divisor in common
-// with the number of vertices, so that every vertex has its turn. Large graphs, which are still to be merged many
-// times, are gone through as they stand, since that is faster.
+// The stride between successively visited vertices. Pairs merged next to each other line up, and such graphs have poor cuts;
+// strides of the golden ratio spread the pairs evenly. The stride and the number of vertices have no common divisor, so every
+// vertex is visited. Large graphs, which will be merged many more times, are visited in order, because that is faster.
 int32_t scattering_step(int32_t num_verts) {
   if (num_verts > kMaxScattered) return 1;
   auto step = static_cast<int32_t>(0.618 * num_verts);
@@ -51,7 +50,7 @@ void GraphCoarsener::match(const WeightedGraph& fine, int32_t max_weight, int32_
     const int32_t room = max_weight - weights[vertex];
     int32_t best = kNone;
     int32_t best_weight = 0;
-    int32_t hub = kNone;  // where to wait for another vertex that is left over
+    int32_t hub = kNone;  // the neighbour at which to wait for another left-over vertex
     int32_t hub_weight = 0;
     const int32_t end = fine.offsets[static_cast<size_t>(vertex) + 1];
     for (int32_t edge = fine.offsets[static_cast<size_t>(vertex)]; edge < end; ++edge) {
@@ -63,7 +62,7 @@ void GraphCoarsener::match(const WeightedGraph& fine, int32_t max_weight, int32_
       }
       if (weight < best_weight || partner_[static_cast<size_t>(neighbour)] != kNone) continue;
       if (weights[neighbour] > room) continue;
-      // Among edges of equal weight the one to the lightest vertex, so that weights stay similar.
+      // Among edges of equal weight choose the one to the lightest vertex, so that weights stay similar.
       if (weight > best_weight || weights[neighbour] < weights[best]) {
         best = neighbour;
         best_weight = weight;

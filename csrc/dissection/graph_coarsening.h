@@ -1,4 +1,4 @@
-// Smaller graphs that look like a large one: pairs of vertices are merged.
+// Coarser graphs with the shape of a large one: pairs of vertices are merged.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace largesteps {
 
-// As Graph, with the number of vertices and edges of the part that each vertex and edge stands for.
+// Like Graph, with weights: the number of original vertices and edges that each vertex and edge represents.
 struct WeightedGraph {
   int32_t num_verts = 0;
   std::vector<int32_t> offsets;
@@ -19,12 +19,11 @@ struct WeightedGraph {
   GraphView view() const { return {offsets.data(), neighbours.data(), vertex_weights.data()}; }
 };
 
-// Keeps its memory from one call to the next.
+// Reuses its memory between calls.
 class GraphCoarsener {
  public:
-  // Merges vertices along heavy edges as long as together they weigh no more than max_weight, and such that are left
-  // over if they have a neighbour in common. coarse_of receives the coarse vertex of each vertex. Each `variant` from 0
-  // on goes through the vertices in another order.
+  // Merges vertices along heavy edges while a pair weighs at most max_weight, then left-over vertices with a common neighbour.
+  // coarse_of receives the coarse vertex of each vertex. Each `variant` from 0 on visits the vertices in a different order.
   void coarsen(const WeightedGraph& fine, int32_t max_weight, int32_t variant, WeightedGraph& coarse,
                std::vector<int32_t>& coarse_of);
 
@@ -33,7 +32,7 @@ class GraphCoarsener {
   void contract(const WeightedGraph& fine, const std::vector<int32_t>& coarse_of, WeightedGraph& coarse);
 
   std::vector<int32_t> partner_;  // of each vertex; the vertex itself if it stays alone
-  std::vector<int32_t> waiting_;  // a neighbour of each vertex that is left over so far
+  std::vector<int32_t> waiting_;  // per vertex a neighbour that is left over so far
   std::vector<int32_t> position_;  // of each coarse vertex among the neighbours in the row being written
 };
 

@@ -14,13 +14,13 @@ namespace largesteps {
 namespace {
 
 constexpr int32_t kMinVertsForThreads = 2000;
-constexpr int32_t kMinBatchVerts = 1000;  // what the threads share: parts, or several of them if they are small
+constexpr int32_t kMinBatchVerts = 1000;  // a unit of work for threads: a part, or several small parts
 constexpr int32_t kNumBatches = 32;
-constexpr double kDenseRowFactor = 10.0;  // vertices with more neighbours than this times the root of all are set apart
+constexpr double kDenseRowFactor = 10.0;  // vertices with more neighbours than this times sqrt(num_verts) are set apart
 constexpr int32_t kMinDenseRow = 64;
 
-// Puts vertices with very many neighbours at the end, as the root: any separator would have to hold them.
-// Returns how many vertices are left.
+// Puts vertices with very many neighbours at the end, as the root, because any separator would contain them. Returns the number
+// of remaining vertices.
 int32_t set_apart_dense_rows(Dissection& dissection) {
   const int32_t num_verts = dissection.graph.num_verts;
   const int32_t* const offsets = dissection.view.offsets;
@@ -40,7 +40,7 @@ int32_t set_apart_dense_rows(Dissection& dissection) {
   return num_inner;
 }
 
-// Sorts the vertices by component. Small components that follow each other share a part of at most the leaf size.
+// Sorts the vertices by component. Successive small components share a part of at most the leaf size.
 std::vector<Part> find_components(Dissection& dissection, int32_t num_inner, int32_t leaf_size) {
   const GraphView& view = dissection.view;
   std::vector<int32_t>& ids = dissection.ids;
@@ -109,7 +109,7 @@ std::vector<Part> cut_largest(Dissection& dissection, std::vector<Part> parts, i
   return done;
 }
 
-// Cuts all parts down to the leaves. Small parts that follow each other are one item of work.
+// Cuts all parts down to the leaves. Successive small parts form one item of work.
 void cut_all(Dissection& dissection, const std::vector<Part>& parts, int32_t batch_verts, int32_t leaf_size,
              int num_threads) {
   std::vector<size_t> batches = {0};  // where each begins among the parts

@@ -11,12 +11,12 @@
 namespace largesteps {
 
 struct DissectionOptions {
-  int32_t leaf_size = 16;  // parts of at most so many vertices are not cut any more
+  int32_t leaf_size = 16;  // parts of at most this many vertices are not cut further
   int num_threads = 1;     // the result does not depend on it
 };
 
-// Nodes are separators, and at the bottom parts that are not cut. Children stand before parents; no edge of the graph
-// joins two vertices of which neither's node is an ancestor of (or the same as) the other's.
+// Nodes are separators and, at the bottom, uncut parts. Children precede parents. An edge of the graph joins only vertices of
+// the same node, or of two nodes of which one is an ancestor of the other.
 struct DissectionTree {
   std::vector<int32_t> old_from_new;  // vertices in the order of elimination, node after node
   std::vector<int32_t> first;         // num_nodes + 1: node i holds old_from_new[first[i]], ..., old_from_new[first[i + 1] - 1]

@@ -10,9 +10,9 @@ namespace largesteps {
 
 namespace {
 
-constexpr int32_t kMinSideFraction = 8;  // a cut is of use if the smaller side has this part of the vertices
-// Separators larger than these are not what planes through a surface or a solid should give.
-constexpr double kMinSolidDegree = 8.0;  // a graph whose vertices have so many neighbours on average is that of a solid
+constexpr int32_t kMinSideFraction = 8;  // a cut is useful if the smaller side has at least 1 / this of the vertices
+// Planes through a surface or a solid should not give separators larger than these.
+constexpr double kMinSolidDegree = 8.0;  // average number of neighbours from which a graph counts as a solid
 constexpr double kMaxSurfaceSeparator = 4.0;
 constexpr double kMaxSolidSeparator = 3.0;
 
@@ -27,7 +27,7 @@ void PartSplitter::split(Part part, std::vector<Part>& children) {
   arrange(part);
   const int32_t middle = part.begin + static_cast<int32_t>(cut_.weights[kLeft]);
   const int32_t separator = middle + static_cast<int32_t>(cut_.weights[kRight]);
-  // An empty separator is no node: the children's nodes then belong to the next node above, if there is one.
+  // An empty separator is not a node: the nodes of its children then belong to the next node above, if there is one.
   if (separator < part.end) dissection_.add_node(separator, part.begin);
   children.push_back({part.begin, middle, positions_help});
   children.push_back({middle, separator, positions_help});
@@ -42,7 +42,7 @@ bool PartSplitter::find_cut(const Part& part, bool& positions_help) {
     multilevel_.cut(dissection_.view, ids, part.size(), side, slot, cut_);
   } else {
     geometric_.cut(dissection_.view, ids, dissection_.points.data() + part.begin, part.size(), side, slot, cut_);
-    // Where the graph alone gives far better cuts, the positions have nothing to do with it; they are left aside then.
+    // If the graph alone gives far better cuts, the positions do not fit the graph and are ignored.
     if (is_poor(part) && try_multilevel(part)) positions_help = 2 * cut_.weights[2] > other_cut_.weights[2];
   }
   const int64_t smaller = std::min(cut_.weights[kLeft], cut_.weights[kRight]);
@@ -56,7 +56,7 @@ bool PartSplitter::is_poor(const Part& part) const {
   return static_cast<double>(cut_.weights[kSeparator]) > root;
 }
 
-// Cuts by the graph alone. If that is better it is taken, and other_cut_ is what was; else all is as before.
+// Cuts by the graph alone. If this cut is better it is used, and other_cut_ holds the old one; else nothing changes.
 bool PartSplitter::try_multilevel(const Part& part) {
   const int32_t* const ids = dissection_.ids.data() + part.begin;
   uint8_t* const side = dissection_.side.data();

@@ -13,7 +13,7 @@
 
 namespace largesteps {
 
-// A part that is still to be cut: the places in the order that its vertices fill in the end.
+// A part still to be cut: the range of the elimination order that its vertices will occupy.
 struct Part {
   int32_t begin = 0;
   int32_t end = 0;
@@ -22,27 +22,27 @@ struct Part {
   int32_t size() const { return end - begin; }
 };
 
-// What a dissection has found so far. The vertices of a part stand side by side in ids. A cut puts those of the left
-// side first, then those of the right side, then the separator, which is the order of elimination already. Different
-// parts share no element of these arrays, so they can be split at the same time, and in any order.
+// The state of a dissection. The vertices of a part are contiguous in ids. A cut puts the left side first, then the right side,
+// then the separator, which is already the order of elimination. Different parts share no element of these arrays, so they can
+// be split in parallel and in any order.
 struct Dissection {
   const Graph& graph;
   GraphView view;
   std::vector<PlacedVertex> points;  // of the vertices in ids; empty without positions
   std::vector<int32_t> ids;
-  std::vector<uint8_t> side;           // of each vertex; kOutside where it is in a separator
+  std::vector<uint8_t> side;           // of each vertex; kOutside for vertices of separators
   std::vector<int32_t> slot;           // scratch memory for each vertex
-  std::vector<int32_t> subtree_begin;  // where a node begins: where the first of its descendants begins; else -1
+  std::vector<int32_t> subtree_begin;  // at the begin of a node: the begin of its first descendant; else -1
 
   void add_node(int32_t begin, int32_t descendants) { subtree_begin[static_cast<size_t>(begin)] = descendants; }
 };
 
-// Keeps its memory from one part to the next, since most parts are small.
+// Reuses its memory between parts, because most parts are small.
 class PartSplitter {
  public:
   explicit PartSplitter(Dissection& dissection) : dissection_(dissection) {}
 
-  // Cuts a part and appends its two children, or, if there is no useful cut, makes a node of it.
+  // Cuts a part and appends its two children; without a useful cut, makes the part a node.
   void split(Part part, std::vector<Part>& children);
 
  private:

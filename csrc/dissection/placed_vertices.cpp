@@ -36,7 +36,7 @@ std::vector<PlacedVertex> place_vertices(const Graph& graph, const double* posit
   }
   const double extent = 0.5 * std::max({high[0] - low[0], high[1] - low[1], high[2] - low[2]});
   if (!finite || !std::isfinite(extent)) return {};
-  // Where all positions are equal, or all but, they stay where they are: in the middle of the cube.
+  // If (almost) all positions are equal they stay in the middle of the cube.
   const double scale = extent > std::numeric_limits<double>::min() ? 1.0 / extent : 0.0;
   const std::array<double, 3> centre = {low[0] + 0.5 * (high[0] - low[0]), low[1] + 0.5 * (high[1] - low[1]),
                                         low[2] + 0.5 * (high[2] - low[2])};

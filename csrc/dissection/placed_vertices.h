@@ -1,4 +1,4 @@
-// Positions as the cuts of parts need them.
+// Positions in the form that the cuts of parts use.
 #pragma once
 
 #include <vector>
@@ -7,8 +7,8 @@
 
 namespace largesteps {
 
-// A vertex with a bound of the length of its longest edge, in coordinates that put all vertices into the cube from -1
-// to 1. Single precision will do, because the bound allows for what it rounds off.
+// A vertex with a bound of the length of its longest edge, in coordinates that scale all vertices into the cube from -1 to 1.
+// Single precision is enough, because the bound includes the rounding error.
 struct PlacedVertex {
   float x;
   float y;
@@ -16,7 +16,7 @@ struct PlacedVertex {
   float reach;
 };
 
-// Empty if a position is not finite, or so large that distances are not.
+// Empty if a position or a distance is not finite.
 std::vector<PlacedVertex> place_vertices(const Graph& graph, const double* positions, int num_threads);
 
 }  // namespace largesteps

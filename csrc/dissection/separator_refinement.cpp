@@ -9,12 +9,12 @@ namespace largesteps {
 namespace {
 
 constexpr uint8_t kSideMask = 3;
-constexpr uint8_t kMoved = 4;   // has left the separator in this pass; it may be drawn in again, but stays there then
+constexpr uint8_t kMoved = 4;   // has left the separator in this pass; if drawn in again, it stays
 constexpr uint8_t kListed = 8;  // already in the list that is being made
 constexpr int32_t kNoSlot = -1;
 
 constexpr double kMaxSideShare = 0.65;    // no move makes a side heavier than this share of the part
-constexpr double kImbalanceWeight = 0.5;  // how much an uneven cut counts against its separator
+constexpr double kImbalanceWeight = 0.5;  // weight of the imbalance against the separator's weight
 constexpr int64_t kMinScans = 1000000;    // entries looked at in a pass: a bound for graphs with huge separators
 constexpr int64_t kScansPerWeight = 50;
 constexpr size_t kMinPatience = 8;
@@ -59,7 +59,7 @@ void SeparatorRefiner::refine(const GraphView& graph, uint8_t* side, int32_t* sl
   }
 }
 
-// One pass; false if it changed nothing for the better.
+// One pass; false if it brought no improvement.
 bool SeparatorRefiner::pass(const GraphView& graph, uint8_t* side, int32_t* slot, Cut& cut) {
   if (cut.separator.empty()) return false;
   entries_.clear();
@@ -103,8 +103,8 @@ SeparatorRefiner::Entry SeparatorRefiner::make_entry(const GraphView& graph, con
   return {vertex, weight, {weight - adjacent[1], weight - adjacent[0]}};
 }
 
-// The move with the largest gain that keeps the sides balanced; among equals one to the lighter side, and of the vertex
-// that stands first. Gain, side and place are put into one number, so that there is nothing to branch on.
+// The move with the largest gain that keeps the sides balanced; among equals a move to the lighter side, and of the first
+// vertex. Gain, side and place are packed into one number, so there are no branches.
 bool SeparatorRefiner::choose(const Cut& cut, int64_t max_side, size_t& entry, uint8_t& to) const {
   constexpr int64_t kNumPlaces = int64_t{1} << 30;
   const uint8_t lighter = cut.weights[1] < cut.weights[0] ? kRight : kLeft;
@@ -166,7 +166,7 @@ void SeparatorRefiner::move(const GraphView& graph, uint8_t* side, int32_t* slot
   }
 }
 
-// Takes the last move back in the sides and weights; the entries are of no more use then.
+// Undoes the last move in the sides and weights; the entries are invalid afterwards.
 void SeparatorRefiner::undo_last(const GraphView& graph, uint8_t* side, Cut& cut) {
   const Move last = moves_.back();
   moves_.pop_back();
@@ -184,7 +184,7 @@ void SeparatorRefiner::undo_last(const GraphView& graph, uint8_t* side, Cut& cut
   cut.weights[2] += weight;
 }
 
-// Lists the separator again: it is part of what was in it at first and what was drawn in.
+// Lists the separator again: a subset of its first vertices and of those drawn in.
 void SeparatorRefiner::collect(uint8_t* side, Cut& cut) {
   drawn_.insert(drawn_.end(), cut.separator.begin(), cut.separator.end());
   cut.separator.clear();

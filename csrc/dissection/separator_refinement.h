@@ -1,4 +1,4 @@
-// Vertex separators: from two sides to a separator, and the moves of Fiduccia and Mattheyses that make it smaller.
+// Vertex separators: the construction from two sides, and the moves of Fiduccia and Mattheyses that shrink it.
 //
 // Source: Fiduccia, Mattheyses, "A Linear-Time Heuristic for Improving Network Partitions", DAC 1982, applied to
 // vertices instead of edges as in Ashcraft, Liu, "A Partition Improvement Algorithm for Generalized Nested
@@ -12,11 +12,11 @@
 
 namespace largesteps {
 
-// Where a vertex of the part in hand stands. kOutside marks vertices of separators that were found before: whatever
-// else is adjacent to a vertex of the part belongs to the part, because those separators keep the parts apart.
+// The side of a vertex of the current part. kOutside marks vertices of earlier separators: all other neighbours of a vertex of
+// the part belong to the part, because those separators keep the parts apart.
 enum Side : uint8_t { kLeft = 0, kRight = 1, kSeparator = 2, kOutside = 3 };
 
-// Rows of neighbours that belong to somebody else; without weights every vertex weighs 1.
+// A view of neighbour rows; without weights every vertex weighs 1.
 struct GraphView {
   const int32_t* offsets = nullptr;
   const int32_t* neighbours = nullptr;
@@ -31,19 +31,19 @@ struct Cut {
   std::vector<int32_t> separator;
 
   int64_t total() const { return weights[0] + weights[1] + weights[2]; }
-  // What cuts of one part are compared by: a small separator first, and sides of similar weight.
+  // The cost that compares cuts of one part: first a small separator, then sides of similar weight.
   double cost() const;
 };
 
-// Keeps its memory from one call to the next, since most parts are small.
+// Reuses its memory between calls, because most parts are small.
 class SeparatorRefiner {
  public:
-  // Makes a separator of those `candidates` that have a neighbour on the other side. Every edge between the sides must
-  // have both its ends among the candidates. cut.weights holds the weights of the two sides before and after.
+  // Makes a separator of the `candidates` that have a neighbour on the other side. Both ends of every edge between the sides
+  // must be candidates. cut.weights holds the weights of the two sides before and after.
   void separate(const GraphView& graph, const std::vector<int32_t>& candidates, uint8_t* side, Cut& cut);
 
-  // Moves vertices out of the separator, which draws those of their neighbours into it that are on the other side, and
-  // keeps the best state on the way. `slot` is scratch memory for every vertex and needs no initial value.
+  // Moves vertices out of the separator; their neighbours on the other side then enter it. Keeps the best state found. `slot`
+  // is scratch memory for every vertex and needs no initial value.
   void refine(const GraphView& graph, uint8_t* side, int32_t* slot, int num_passes, Cut& cut);
 
  private:
@@ -55,7 +55,7 @@ class SeparatorRefiner {
   struct Move {
     int32_t vertex;
     uint8_t to;
-    size_t first_drawn;  // the vertices it drew in stand in drawn_ from here to the next move's
+    size_t first_drawn;  // the vertices that it drew in are in drawn_, from here to the next move's
   };
 
   bool pass(const GraphView& graph, uint8_t* side, int32_t* slot, Cut& cut);

@@ -16,7 +16,7 @@ constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();
 
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
 
-// The neighbours of each vertex; checks everything that a wrong pattern could make the rest of the code stumble over.
+// The neighbours of each vertex; checks everything in the pattern on which the rest of the code relies.
 Graph make_graph(int64_t num_verts, const int64_t* crow, const int64_t* columns) {
   if (num_verts > kLargest || crow[num_verts] > kLargest) {
     throw std::length_error("expected fewer than 2^31 vertices and entries, got " + std::to_string(num_verts) + " and " +
@@ -41,7 +41,7 @@ Graph make_graph(int64_t num_verts, const int64_t* crow, const int64_t* columns)
                ", got " + std::to_string(column));
       }
       previous = column;
-      // The diagonal is overwritten by what follows; behind the last row there is room for as many as were left out.
+      // The next entry overwrites a diagonal one; the array has room for one extra entry per row.
       graph.neighbours[static_cast<size_t>(num_neighbours)] = static_cast<int32_t>(column);
       has_diagonal |= column == row;
       num_neighbours += column != row;
@@ -50,7 +50,7 @@ Graph make_graph(int64_t num_verts, const int64_t* crow, const int64_t* columns)
     graph.offsets[static_cast<size_t>(row) + 1] = num_neighbours;
   }
   graph.neighbours.resize(static_cast<size_t>(num_neighbours));
-  // Symmetric, if the entries above the diagonal, taken by columns, meet those below it one by one.
+  // The pattern is symmetric if the entries above the diagonal, by columns, match those below it one by one.
   std::vector<int32_t> next(graph.offsets.begin(), graph.offsets.end() - 1);
   for (int32_t row = 0; row < graph.num_verts; ++row) {
     for (int32_t k = graph.offsets[row]; k < graph.offsets[row + 1]; ++k) {
@@ -225,7 +225,7 @@ int64_t count_factor_entries(const IndexView& index) {
     const int32_t vertex = index[kOldFromNew][row];
     last_row[static_cast<size_t>(row)] = row;
     for (int32_t k = index[kCrow][vertex]; k < index[kCrow][vertex + 1]; ++k) {
-      // Up the elimination tree, as far as this row has not been yet.
+      // Up the elimination tree, until a column that this row has visited.
       auto column = static_cast<size_t>(index[kNewFromOld][index[kEntryColumns][k]]);
       if (static_cast<int32_t>(column) >= row) continue;
       for (; last_row[column] != row; column = static_cast<size_t>(parent[column])) {

@@ -1,4 +1,4 @@
-// From the pattern of a matrix to the index buffer that everything else works with.
+// From the pattern of a matrix to the index buffer that all other code uses.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,9 @@ namespace largesteps {
 
 // The analysis of a symmetric pattern in compressed rows: crow (num_verts + 1) and columns (crow[num_verts]), which are read
 // again by write(), columns increasing in each row and the diagonal present; positions (num_verts, 3) or nullptr. Throws
-// std::invalid_argument where the pattern is not one, and std::length_error where an index would not fit into 31 bits.
+// std::invalid_argument for an invalid pattern, and std::length_error if an index does not fit into 31 bits.
 //
-// The buffer is that of level_index.h where the options merge levels, else that of index_buffer.h.
+// The buffer is that of level_index.h if the options merge levels, else that of index_buffer.h.
 class Analysis {
  public:
   Analysis(int64_t num_verts, const int64_t* crow, const int64_t* columns, const double* positions,
@@ -43,8 +43,8 @@ class Analysis {
 std::vector<int32_t> analyze_pattern(int64_t num_verts, const int64_t* crow, const int64_t* columns,
                                      const double* positions, const SymbolicOptions& options);
 
-// Entries of the triangular factor in this order of elimination, diagonal included, without the zeros that dense blocks
-// keep. It is no part of the analysis since it takes as long as the factor has entries.
+// The number of entries of the triangular factor in this order of elimination, with the diagonal, without the zeros stored in
+// dense blocks. It is not part of the analysis, because its time is proportional to the entries of the factor.
 //
 // Source: Davis, "Algorithm 849: A Concise Sparse Cholesky Factorization Package", ACM TOMS 31(4), 2005.
 int64_t count_factor_entries(const IndexView& index);

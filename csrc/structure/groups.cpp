@@ -12,8 +12,8 @@ namespace {
 // Groups are for small supernodes: the others fill vectors by themselves.
 constexpr int32_t kMaxGroupColumns = 48;
 constexpr int32_t kMaxGroupRows = 112;
-// Clock cycles of a solve with three columns, as measured: of a product of vectors, of a vector of rows on its way from or
-// to memory, of a single supernode's column, and of what is there however small the group.
+// Measured clock cycles of a solve with three columns: of a product of vectors, of loading or storing a vector of rows, of a
+// column of a single supernode, and the fixed cost of a group.
 constexpr double kCostOfProduct = 1.5;
 constexpr double kCostOfMove = 12;
 constexpr double kCostOfColumn = 12;
@@ -38,7 +38,7 @@ class Grouping {
   }
 
  private:
-  // By height; of one height the small ones first, and of these the largest first.
+  // By height; within a height the small ones first, and of these the largest first.
   std::tuple<int32_t, bool, double> place(int32_t s) const {
     return {symbolic_.height[s], !is_small(s), -stored(symbolic_.num_columns(s), symbolic_.num_rows(s))};
   }
@@ -49,8 +49,8 @@ class Grouping {
 
   static double stored(int32_t columns, int32_t rows) { return columns * (0.5 * columns + rows); }
 
-  // The first and those with which the least is padded, as many as make it cheaper to visit them together than one by
-  // one. Returns where they end.
+  // Groups the first one with those that need the least padding, while visiting them together is cheaper than one by one.
+  // Returns the end of the group.
   int32_t* take_group(int32_t* begin, int32_t* end) {
     int32_t columns = symbolic_.num_columns(*begin), rows = symbolic_.num_rows(*begin);
     double apart = cost_of_single(*begin), most_saved = 0;

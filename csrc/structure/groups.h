@@ -1,4 +1,4 @@
-// Which supernodes of a task are visited side by side.
+// Groups of supernodes of a task that are processed together.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace largesteps {
 
-// Sorts the members, the supernodes of whole subtrees, so that children stand before parents and those of a group, all of
-// one height, side by side. Returns the groups' sizes, at most kLanes each.
+// Sorts the members, the supernodes of whole subtrees, so that children precede parents and the members of a group, all of one
+// height, are contiguous. Returns the groups' sizes, at most kLanes each.
 std::vector<int32_t> group_by_shape(const Symbolic& symbolic, std::vector<int32_t>& members);
 
 }  // namespace largesteps

@@ -1,13 +1,13 @@
-// Where the numbers of a supernode lie in the stored factor.
+// The positions of a supernode's numbers in the stored factor.
 //
-// Of a supernode with n columns and r rows two matrices are stored: G, the inverse of its diagonal block (n, n), and -P,
-// minus the rows below times that inverse (r, n). The columns are cut into panels of 4; in a panel the numbers of one row
-// stand together. The factor holds G of all groups of supernodes in the order of the backward sweep, then -P of all in
-// that of the forward sweep, so that each reads memory from one end to the other. G is symmetric: its panels begin with
+// For a supernode with n columns and r rows two matrices are stored: G, the inverse of its diagonal block (n, n), and -P, minus
+// the rows below times that inverse (r, n). The columns are cut into panels of 4; in a panel the numbers of one row are
+// contiguous. The factor holds G of all groups of supernodes in the order of the backward sweep, then -P of all groups in the
+// order of the forward sweep, so each sweep reads memory from one end to the other. G is symmetric, so its panels begin with
 // the rows of their own columns.
 //
-// The unit is a vector of kLanes numbers. In a batch it holds the same number of kLanes supernodes, all padded to n
-// columns and r rows; of a single supernode it holds kLanes rows of one column, rows being padded.
+// The unit is a vector of kLanes numbers. In a batch it holds one number of each of kLanes supernodes, all padded to n columns
+// and r rows; for a single supernode it holds kLanes rows of one column, with padded rows.
 #pragma once
 
 #include <algorithm>

@@ -1,9 +1,8 @@
 // The index buffer of a system that is solved level by level, on a GPU, and the plans of its kernels.
 //
-// It begins as that of the CPU does (index_buffer.h), with the same header and the same sections up to kRowsInParent, and goes
-// on with the sections below. The numbers that launch kernels must be known to the host, which does not wait for a device to
-// read them: they stand in two further sections, the plans, of which the host keeps copies. A plan also tells where in the
-// buffer each of its kernels' sections begins.
+// It begins like the CPU's buffer (index_buffer.h), with the same header and the same sections up to kRowsInParent, followed by
+// the sections below. The host must know the launch sizes of kernels without waiting for the device. So they are in two further
+// sections, the plans, of which the host keeps copies. A plan also tells where in the buffer the sections of its kernels begin.
 #pragma once
 
 #include <cstdint>

@@ -11,16 +11,16 @@ namespace {
 using Indices = std::vector<int32_t>;
 using Costs = std::vector<double>;
 
-// What a level costs in the two sweeps of a solve, in numbers that could be read meanwhile: about 6 microseconds at 2.5
-// terabytes of float32 per second.
+// The cost of a level in the two sweeps of a solve, as the count of numbers that could be read in that time: about 6
+// microseconds at 2.5 terabytes of float32 per second.
 constexpr double kCostOfLevel = 4.0e6;
-// More cuts than this are not tried. Trees deeper than kMaxDepth, which dissection does not make of a mesh, stay as they are.
+// The maximum number of cuts tried. Trees deeper than kMaxDepth are not merged; dissection of a mesh does not make such trees.
 constexpr size_t kMaxLevels = 24;
 constexpr size_t kMaxDepth = 256;
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
-// Numbers that a solve reads of a supernode: its inverse once, the rows below twice. Their elimination is of the third power
-// and is done once in many solves.
+// The numbers of a supernode that a solve reads: its inverse once, the rows below twice. The elimination costs the third power,
+// but is done once for many solves.
 double numbers(double columns, double rows) {
   constexpr double kShareOfElimination = 1e-3;
   const double front = columns + rows;
@@ -30,7 +30,7 @@ double numbers(double columns, double rows) {
 // The best cuts of one tree for every number of levels.
 class Tree {
  public:
-  // cost(from, to) is that of all supernodes that begin at depth `from` and take in what is above depth `to`.
+  // cost(from, to) is the cost of all supernodes that begin at depth `from` and absorb everything above depth `to`.
   explicit Tree(size_t depth) : depth_(depth), cost_(depth * (depth + 1), 0) {}
 
   double& cost(size_t from, size_t to) { return cost_[from * (depth_ + 1) + to]; }
@@ -97,8 +97,8 @@ Indices merge_levels(const Indices& parent, const Indices& columns, const Indice
     if (parent[i] >= 0) below[static_cast<size_t>(parent[i])] = std::max(below[static_cast<size_t>(parent[i])], below[i] + 1);
   }
 
-  // Of each node the columns of its subtree, by depth. In postorder a subtree is complete when its root's turn comes, and is
-  // then added to what is above it and forgotten.
+  // For each node the columns of its subtree, by depth. In postorder a subtree is complete when its root is visited; it is then
+  // added to its parent and freed.
   std::vector<Tree> trees;
   std::vector<size_t> tree_of_root(num_nodes);
   for (size_t i = 0; i < num_nodes; ++i) {

@@ -1,8 +1,8 @@
-// Which nodes of a dissection become one supernode where a level costs more than the numbers in it: on a GPU.
+// Merges nodes of a dissection into supernodes for a GPU, where a level costs more than the numbers in it.
 //
-// A sweep takes the levels of the tree one after the other, and each of them costs a launch and several trips to memory,
-// however little there is to do. Whole levels are therefore merged: a supernode takes in all that is below it down to the next
-// cut. The cuts are those with which the time of a solve, levels x latency + bytes / bandwidth, is the least.
+// A sweep visits the levels of the tree one after the other. Each level costs a launch and several memory latencies, however
+// little work it has. So whole levels are merged: a supernode absorbs all nodes below it down to the next cut. The cuts
+// minimise the time of a solve, levels x latency + bytes / bandwidth.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace largesteps {
 
-// Of nodes in postorder: the node above each or -1, its columns, and the rows below these. Returns for each node the one that
-// it becomes a part of (itself, if it stays).
+// Takes for nodes in postorder the parent or -1, the number of columns, and the number of rows below. Returns for each node the
+// node into which it is merged (itself, if it stays).
 std::vector<int32_t> merge_levels(const std::vector<int32_t>& parent, const std::vector<int32_t>& columns,
                                   const std::vector<int32_t>& rows);
 

@@ -9,13 +9,13 @@
 namespace largesteps {
 namespace {
 
-// Numbers that a tile of a sweep reads: enough to be worth a block of threads, and few enough that a level of a small system
-// keeps a whole GPU busy.
+// The numbers that a tile of a sweep reads: enough to justify a block of threads, but few enough that a level of a small system
+// occupies a whole GPU.
 constexpr int64_t kLeastTile = 4096;
 constexpr int64_t kLargestTile = 32768;
 constexpr int64_t kTilesOfLevel = 1024;
 constexpr int32_t kRowsTogether = 8;  // warps of a block
-// Where a row is longer, the vector that it is multiplied with passes in pieces, and no row is begun after the first ones.
+// For longer rows the vector is loaded in pieces, and a tile has at most kRowsTogether rows.
 constexpr int64_t kLongRow = 1024;
 // Numbers of the fronts of a chunk: a quarter of a gigabyte. A larger front is a chunk by itself.
 constexpr int64_t kChunkSize = int64_t{1} << 25;

@@ -1,15 +1,15 @@
-// How a factor is stored and visited level by level, as a GPU does it.
+// Storage of a factor and the order of its visits, level by level, for a GPU.
 //
-// All supernodes of one height are independent. A sweep takes one height after the other, and of each the products of all its
-// supernodes at once, cut into tiles of rows. What a supernode sends upwards lies in slots, one for each of its rows; whoever
-// needs a sum of them gathers it in a fixed order, so that nothing is added by two at once.
+// All supernodes of one height are independent. A sweep visits one height after the other and computes the products of all its
+// supernodes at once, cut into tiles of rows. A supernode writes its contributions to slots, one for each of its rows; the
+// receiver sums them in a fixed order, so that no two threads add to the same number.
 //
-// Of a supernode with n columns and r rows the factor holds two matrices, rows one after the other and padded to multiples of
-// kPadding numbers: for the forward sweep -P (r, n), for the backward sweep [G, -P'] (n, n + r). P is stored twice, since each
-// sweep then reads rows from their beginning to their end.
+// For a supernode with n columns and r rows the factor holds two matrices by rows, padded to multiples of kPadding numbers: for
+// the forward sweep -P (r, n), for the backward sweep [G, -P'] (n, n + r). P is stored twice, so that each sweep reads
+// contiguous rows.
 //
-// In the factorisation the fronts of a height are eliminated together, a panel of columns at a time, as many of them as
-// memory is to be used for: a chunk. Fronts are cut into square tiles, of which those on and below the diagonal are stored.
+// The factorisation eliminates fronts of a height together, a panel of columns at a time. A chunk is as many fronts as fit into
+// the allowed memory. Fronts are cut into square tiles; those on and below the diagonal are stored.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ static_assert(kFrontTile % kFrontPanel == 0, "a panel lies in one tile");
 
 constexpr int64_t padded(int64_t size) { return (size + kPadding - 1) / kPadding * kPadding; }
 constexpr int64_t front_units(int64_t size) { return (size + kFrontUnit - 1) / kFrontUnit; }
-// Numbers beside a front of m columns and rows: the columns of the present panel and of the next, and their inverses.
+// Additional numbers for a front of m columns and rows: the columns of the current panel and of the next, and their inverses.
 constexpr int64_t panel_size(int64_t m) { return 2 * kFrontPanel * (m + kFrontPanel); }
 
 struct SweepTile {
@@ -62,7 +62,7 @@ struct LevelSchedule {
   std::vector<int32_t> order;                            // num_supernodes: by height
 };
 
-// Throws std::length_error where an index would not fit into 31 bits.
+// Throws std::length_error if an index does not fit into 31 bits.
 LevelSchedule make_level_schedule(const Symbolic& symbolic);
 
 }  // namespace largesteps

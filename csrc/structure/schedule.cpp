@@ -15,7 +15,7 @@ namespace {
 
 using Indices = std::vector<int32_t>;
 
-// Rows of the workspace that two threads may write to at once are so far apart: two lines of one column in float32.
+// Minimum distance of workspace rows that two threads may write at the same time: two cache lines of one column in float32.
 constexpr int32_t kRowsApart = 32;
 
 class Builder {
@@ -57,7 +57,7 @@ class Builder {
     }
   }
 
-  // Each node's slots, its stand-ins behind them, begin on a line of memory that no other node writes to.
+  // The slots of each node, followed by its padding rows, begin on a cache line that no other node writes.
   void place_slots() {
     const auto place = [&](const Indices& roots) {
       next_slot_ = check((int64_t{next_slot_} + kRowsApart - 1) / kRowsApart * kRowsApart);
@@ -71,8 +71,8 @@ class Builder {
     for (const int32_t s : upper_) place({s});
   }
 
-  // The rows that stand in where indices of a node are padded, given its last root: one per lane, as sums into one and
-  // the same row would have to wait for each other.
+  // The rows used for padded indices of a node, given its last root: one per lane, because sums into the same row would have to
+  // wait for each other.
   int32_t stand_ins(int32_t root) const { return result_.slots[root] + symbolic_.num_rows(root); }
 
   void add_task(int32_t task) {
@@ -146,7 +146,7 @@ class Builder {
     result_.factor_size = kLanes * (size_g + size_p_);
   }
 
-  // Where the k-th row of s is in the workspace: a vertex of the same subtree, or a slot of the subtree's root.
+  // The workspace row of the k-th row of s: a vertex of the same subtree, or a slot of the subtree's root.
   int32_t workspace_row(int32_t s, int32_t k) const {
     const int32_t row = symbolic_.rows[symbolic_.row_start[s] + k];
     const int32_t root = *std::lower_bound(root_of_task_->begin(), root_of_task_->end(), s);

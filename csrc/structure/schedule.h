@@ -1,17 +1,16 @@
-// How a factor is stored and in what order its supernodes are visited.
+// Storage of a factor and the order in which its supernodes are visited.
 //
-// The lower part of the tree is cut into tasks, sets of whole subtrees small enough for a core's own cache; the
-// supernodes above are visited one by one. Threads go through these nodes, tasks and upper supernodes, together. The
-// cut depends on the factor alone, never on the number of threads, and neither does any result. See tasks.h.
+// The lower part of the tree is cut into tasks, sets of whole subtrees small enough for a core's own cache; the supernodes
+// above are visited one by one. The threads share these nodes, tasks and upper supernodes. The cut depends only on the factor,
+// so no result depends on the number of threads. See tasks.h.
 //
-// Inside a task, supernodes of equal height are independent. Small ones go in groups of up to kLanes, stored
-// interleaved: each number of one stands beside the same number of the others, and one vector instruction works for all.
-// See groups.h.
+// Inside a task, supernodes of equal height are independent. Small ones form groups of up to kLanes, stored interleaved: each
+// number is next to the same number of the others, so one vector instruction works for all. See groups.h.
 //
-// A task may hold roots with different parents, so that the nodes are a graph without cycles rather than a tree.
+// A task may hold roots with different parents, so the nodes form an acyclic graph, not a tree.
 //
-// A solve works on rows of numbers, one row per vertex in the new order. What a supernode sends to rows outside its
-// task goes to the slots of the task's root, rows behind those of the vertices, from where the parent takes it.
+// A solve works on rows of numbers, one row per vertex in the new order. Contributions of a supernode to rows outside its task
+// go to the slots of the task's root (rows after those of the vertices), from which the parent reads them.
 #pragma once
 
 #include <cstdint>

@@ -73,13 +73,13 @@ double solve_cost(double columns, double rows, const SymbolicOptions& options) {
   return columns * (0.5 * columns + rows) + options.row_cost * (columns + rows) + options.node_cost;
 }
 
-// For each node the node that it becomes a part of (itself, if it stays).
+// For each node the node into which it is merged (itself, if it stays).
 Indices merge(const NodeRows& nodes, const Indices& first, const SymbolicOptions& options) {
   const int32_t num_nodes = static_cast<int32_t>(nodes.parent.size());
   Indices merged_into(num_nodes), columns(num_nodes);
   std::iota(merged_into.begin(), merged_into.end(), 0);
   for (int32_t i = 0; i < num_nodes; ++i) columns[i] = first[i + 1] - first[i];
-  // In postorder each child is final when its turn comes, while its parent may have grown by earlier children.
+  // In postorder each child is final when it is visited, while earlier children may have enlarged its parent.
   for (int32_t i = 0; i < num_nodes; ++i) {
     const int32_t parent = nodes.parent[i];
     if (parent < 0) continue;
@@ -104,7 +104,7 @@ Indices merge_whole_levels(const NodeRows& nodes, const Indices& first) {
   return merge_levels(nodes.parent, columns, rows);
 }
 
-// The nodes that stay, children before parents and every subtree in one piece; without recursion, for deep trees.
+// The nodes that stay, children before parents and every subtree contiguous; without recursion, for deep trees.
 Indices postorder(const Indices& parent, const Indices& merged_into) {
   const int32_t num_nodes = static_cast<int32_t>(parent.size());
   Indices first_child(num_nodes, -1), next(num_nodes, -1), stack, order;

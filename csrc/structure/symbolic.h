@@ -38,14 +38,14 @@ struct Symbolic {
 
 struct SymbolicOptions {
   DissectionOptions dissection;
-  // A supernode is merged into its parent where that makes the solve cheaper. To handle a supernode costs as much as
-  // node_cost entries of the factor; to gather and scatter one of its rows, row_cost.
+  // A supernode is merged into its parent if that makes the solve cheaper. Handling a supernode costs as much as node_cost
+  // entries of the factor; gathering and scattering one of its rows costs row_cost.
   double row_cost = 3.0;
   double node_cost = 20.0;
   bool merges_levels = false;  // instead, whole levels are: see level_merging.h
 };
 
-// Throws std::length_error where an index would not fit into 31 bits.
+// Throws std::length_error if an index does not fit into 31 bits.
 Symbolic analyze(const Graph& graph, const double* positions, const SymbolicOptions& options);
 
 }  // namespace largesteps

@@ -7,14 +7,14 @@ namespace {
 
 using Indices = std::vector<int32_t>;
 
-// Tasks hold at most so many entries of the factor (in float32 a megabyte). What is not large enough for two such tasks
-// but worth sharing between two threads becomes two that weigh the same, up to a few percent.
+// Tasks hold at most this many entries of the factor (in float32 a megabyte). A system too small for two such tasks, but worth
+// sharing between two threads, becomes two tasks of equal weight, up to a few percent.
 constexpr double kMaxTaskEntries = 262144;
 constexpr double kMinTaskEntries = 16384;
 constexpr double kBalance = 1.08;
 constexpr int kMaxPieces = 4;
 
-// Of each supernode's subtree: the entries of the factor, and something for each column.
+// The weight of each supernode's subtree: the entries of the factor, plus a cost per column.
 std::vector<double> weigh_subtrees(const Symbolic& symbolic) {
   std::vector<double> weight(static_cast<size_t>(symbolic.num_supernodes()));
   for (int32_t s = 0; s < symbolic.num_supernodes(); ++s) {
@@ -40,7 +40,7 @@ Indices cut_tree(const Symbolic& symbolic, const std::vector<double>& weight, do
   return subtrees;
 }
 
-// Subtrees that follow each other share a task as long as there is room.
+// Successive subtrees share a task while there is room.
 std::vector<Indices> fill_tasks(const Indices& subtrees, const std::vector<double>& weight) {
   std::vector<Indices> tasks;
   double filled = 0;
@@ -55,7 +55,7 @@ std::vector<Indices> fill_tasks(const Indices& subtrees, const std::vector<doubl
   return tasks;
 }
 
-// Two tasks, each subtree, the heaviest first, going to the lighter one. Returns the heavier one's weight over the mean.
+// Two tasks: each subtree, the heaviest first, goes to the lighter one. Returns the weight of the heavier task over the mean.
 double fill_two_tasks(Indices subtrees, const std::vector<double>& weight, std::vector<Indices>& tasks) {
   std::stable_sort(subtrees.begin(), subtrees.end(), [&](int32_t a, int32_t b) { return weight[a] > weight[b]; });
   tasks.assign(2, {});
@@ -81,7 +81,7 @@ TaskCut cut_into_tasks(const Symbolic& symbolic) {
     cut.tasks = fill_tasks(cut_tree(symbolic, weight, kMaxTaskEntries, cut.upper), weight);
     return cut;
   }
-  // Where large pieces leave the two unbalanced, smaller ones are tried.
+  // If large pieces leave the two unbalanced, smaller ones are tried.
   for (int pieces = 2; pieces <= kMaxPieces; ++pieces) {
     const Indices subtrees = cut_tree(symbolic, weight, total / pieces, cut.upper);
     if (fill_two_tasks(subtrees, weight, cut.tasks) <= kBalance) break;

@@ -1,1 +1,1 @@
-"""What the experiments with textures and volumes share: targets made in code, the descent, tables and pictures."""
+"""Shared by the experiments with textures and volumes: generated targets, the descent, tables and pictures."""

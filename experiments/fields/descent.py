@@ -1,4 +1,4 @@
-"""The descent of a field from grey: which parameter, which optimiser, and how near it comes at every step."""
+"""The descent of a field from grey: its parameter, its optimiser, and its distance to the target at every step."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Loss = Callable[[Tensor], Tensor]  # of a field, (1, C, ...)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is optimised, and how.
+    """The parameter and the optimiser of a run.
 
     Attributes:
         optimizer: "Adam" or "UniformAdam".
         lr: its step size.
         lambda_: of large steps; None for the texels themselves.
-        last_lr: what the step size falls to, geometrically; None where it stays.
-        last_lambda: what lambda falls to along with it; None where it stays.
-        fall: how long both fall, as a share of all steps; then they stay.
+        last_lr: the final step size of a geometric decay; None: constant.
+        last_lambda: the final lambda, which decays in the same way; None: constant.
+        fall: duration of both decays, as a share of all steps; afterwards both are constant.
         surface: meshes with uv maps, of which the field is that of the first; large steps then go over the surface.
     """
 
@@ -106,7 +106,7 @@ class Values(nn.Module):
 
 @dataclass
 class Descent:
-    """What a run leaves.
+    """The result of a run.
 
     Attributes:
         recipe: that it followed.
@@ -143,13 +143,13 @@ def descend(
     where: Tensor | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> Descent:
-    """So many steps, from grey.
+    """Takes the given number of steps, from grey.
 
     Args:
         target: (1, C, ...) in [0, 1], which only the PSNR sees.
         recipe: what is optimised.
         steps: how often.
-        loss: of the field; what it draws at random is drawn anew at each call.
+        loss: of the field; it draws new random numbers at each call.
         record_at: steps whose fields are kept.
         where: bool, of the shape of the field without channels, the texels that the PSNR is of; None for all.
         on_step: called after each.
@@ -181,7 +181,7 @@ def descend(
 
 
 def random_values(target: Tensor, fraction: float, seed: int) -> Loss:
-    """The mean squared difference at a random fraction of the texels, others at each call; of all channels.
+    """The mean squared difference of all channels at a random fraction of the texels, redrawn at each call.
 
     Each recipe gets its own, with the same seed, so that all see the same texels.
     """
@@ -195,7 +195,7 @@ def random_values(target: Tensor, fraction: float, seed: int) -> Loss:
 
 
 def random_index(count: int, fraction: float, generator: torch.Generator) -> Tensor:
-    """Each of so many numbers with the probability ``fraction``, at least one."""
+    """Draws each index with the probability ``fraction``, at least one."""
     index = (torch.rand(count, generator=generator) < fraction).nonzero().squeeze(1)
     return index if len(index) else torch.randint(count, (1,), generator=generator)
 
@@ -203,7 +203,7 @@ def random_index(count: int, fraction: float, generator: torch.Generator) -> Ten
 def decibels_on_sight(start: float, fraction: float, steps: int) -> list[float]:
     """The PSNR, at each step, if each texel were right as soon as it is seen for the first time.
 
-    Nothing that treats the texels one by one can be expected to be faster: those not seen yet are as they were.
+    No method that treats the texels one by one can be expected to be faster: texels not seen yet keep their values.
     """
     gain = -10 * math.log10(1 - fraction) if fraction < 1 else math.inf
     return [start, *(start + gain * step for step in range(1, steps + 1))]

@@ -1,7 +1,7 @@
 """A knobbly ball with one picture on it and two uv maps for it, and pictures of it.
 
-The map of the globe is longitude and latitude: its first and its last column lie at one place of the surface, and so do all
-texels of its first row, and of its last. The atlas cuts the ball into 32 squares, which lie in the map shuffled and turned.
+The map of the globe is longitude and latitude: its first and last column coincide on the surface, and so do all texels of its
+first row, and of its last row. The atlas cuts the ball into 32 squares, which are shuffled and rotated in the map.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ class Globe:
         return renderer(mesh, cameras)[..., :3].permute(0, 3, 1, 2)
 
     def cameras(self, eyes: Tensor, field_of_view: float = FIELD_OF_VIEW) -> FoVPerspectiveCameras:
-        """That look at the middle from the directions (N, 3)."""
+        """Cameras that look at the center from the directions (N, 3)."""
         rotation, translation = look_at_view_transform(eye=DISTANCE * eyes.cpu())
         return FoVPerspectiveCameras(R=rotation, T=translation, fov=field_of_view, znear=0.1, device=self.meshes.device)
 
     def jump(self, field: Tensor) -> float:
-        """The mean absolute difference of texels that lie together across a seam, divided by that of neighbours elsewhere."""
+        """The mean absolute difference of texels that coincide across a seam, divided by that of neighbours elsewhere."""
         values = self.graph.gather(field.permute(0, 2, 3, 1))
         first, second = self.graph.edges.unbind(1)
         differences = (values[first] - values[second]).abs().mean(1)
@@ -101,7 +101,7 @@ class Globe:
 
 
 def pictures(globe: Globe, views: int, resolution: int, seed: int) -> Loss:
-    """The mean squared difference of so many pictures from random directions, others at each call."""
+    """The mean squared difference of pictures from random directions, redrawn at each call."""
     generator = torch.Generator().manual_seed(seed)
 
     def loss(values: Tensor) -> Tensor:

@@ -39,12 +39,12 @@ def is_large(descent: Descent) -> bool:
 
 
 def best(descents: Sequence[Descent], large: bool) -> Descent:
-    """The one that was nearest to the target on its way, of those with or without a solve."""
+    """The run that was closest to the target during its steps, among those with or without a solve."""
     return max((one for one in descents if is_large(one) == large), key=lambda one: one.score)
 
 
 def rows(descents: Sequence[Descent], levels: Sequence[int] = LEVELS) -> list[dict[str, Any]]:
-    """A line for each run; steps that were not enough are left empty."""
+    """A line for each run; a PSNR that was not reached is left empty."""
     return [
         {
             "method": descent.recipe.method,

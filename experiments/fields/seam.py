@@ -1,4 +1,4 @@
-"""A texture seen in small pictures of a mesh: texels one by one, large steps on the grid of the map, and across its seams."""
+"""A texture seen in small pictures of a mesh: single texels, large steps on the grid of the map, and across its seams."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
     python experiments/figures/comparison.py
     python experiments/figures/comparison.py --target FILE.obj
 
-Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). Each regulariser gets the weight of the
-smallest chamfer distance, at equal steps, of all those that are tried, shape by shape; large steps are not tuned.
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). For each shape, each regulariser uses the tried
+weight with the smallest chamfer distance at equal steps; large steps are not tuned.
 """
 
 from __future__ import annotations

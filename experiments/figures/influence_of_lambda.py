@@ -2,9 +2,9 @@
 
     python experiments/figures/influence_of_lambda.py
 
-Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). As there, the step size is the same for all in
-the form with alpha, lambda = alpha / (1 - alpha); but for lambda 999 in the small configuration, which one such step would
-carry out of sight: for what moves as a whole it is 1000 times as large.
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021). As in the paper, all use the same step size in
+the alpha form, lambda = alpha / (1 - alpha). The exception is lambda 999 in the small configuration: translations of the whole
+are 1000 times as large there, so one such step would move the shape out of view.
 """
 
 from __future__ import annotations

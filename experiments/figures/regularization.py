@@ -2,9 +2,9 @@
 
     python experiments/figures/regularization.py
 
-Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): the gradient of a silhouette is nonzero at the
-outline alone. A weak regulariser lets the outline run away from the rest, a strong one holds it back; in large steps the
-sphere grows as a whole, into something smooth.
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): the gradient of a silhouette is nonzero only at
+the outline. A weak regulariser lets the outline move away from the rest, a strong one holds it back; with large steps the
+sphere grows as a whole and stays smooth.
 """
 
 from __future__ import annotations

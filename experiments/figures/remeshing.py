@@ -2,8 +2,8 @@
 
     python experiments/figures/remeshing.py
 
-Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): triangles made even in the middle, on the shape
-as it then is, serve the result best; those made at the start are spent before it is known where they are needed.
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): remeshing in the middle, on the shape at that
+time, gives the best result; at the start it is not known yet where triangles are needed.
 """
 
 from __future__ import annotations

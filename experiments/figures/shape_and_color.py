@@ -2,9 +2,9 @@
 
     python experiments/figures/shape_and_color.py
 
-Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021), Sec. 4: the method needs no more than gradients
-of vertex positions, and leaves other parameters to other optimisers. Colours are a function on the same mesh, so that they can
-take large steps too, with a small lambda.
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021), Sec. 4: the method needs only gradients of
+vertex positions, and other optimisers can handle other parameters. Colours are a function on the same mesh, so they can take
+large steps too, with a small lambda.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""What the solves of an iteration cost: Cholesky factorisations against conjugate gradients.
+"""The cost of the solves of an iteration: Cholesky factorisations against conjugate gradients.
 
     python experiments/figures/solver_cost.py
     python experiments/figures/solver_cost.py --scale paper --device cuda
 
-Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021), Sec. 3.4: the matrix is the same throughout
-an optimisation, so that one factorisation pays for itself after a few iterations. A sphere becomes a knobbly ball, by the
-distance of its vertices; of each iteration the two solves are timed, solvers in turn. Conjugate gradients begin with the last
-solution.
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021), Sec. 3.4: the matrix is the same throughout an
+optimisation, so one factorisation pays off after a few iterations. A sphere becomes a knobbly ball, by the distance of its
+vertices. The two solves of each iteration are timed, solvers in turn. Conjugate gradients start from the last solution.
 """
 
 from __future__ import annotations

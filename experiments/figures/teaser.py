@@ -3,8 +3,8 @@
     python experiments/figures/teaser.py
     python experiments/figures/teaser.py --scale paper --renderer nvdiffrast --device cuda
 
-Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): with gradients as they are the mesh tangles,
-regularised it loses detail, in large steps it becomes the target; remeshed on the way, in all its detail.
+Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry" (2021): with plain gradients the mesh tangles, with a
+regulariser it loses detail, with large steps it becomes the target, and with remeshing also in all detail.
 """
 
 from __future__ import annotations

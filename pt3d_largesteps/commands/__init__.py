@@ -1,4 +1,4 @@
-"""The command line, ``python -m pt3d_largesteps``: reconstructs, fits folders, runs benchmarks, tells what is installed.
+"""The command line, ``python -m pt3d_largesteps``: reconstructs, fits folders, runs benchmarks, shows what is installed.
 
 Nothing here imports torch before a command needs it.
 """
@@ -16,16 +16,16 @@ from pt3d_largesteps.commands import benchmarks, fit_many, info, reconstruct
 PROGRAM = "python -m pt3d_largesteps"
 
 _HELP = {
-    "reconstruct": "a mesh from pictures of it: of a shape made in code, or of a file",
+    "reconstruct": "a mesh from pictures of a generated shape or of a file",
     "fit-many": "a folder of meshes, each from pictures of it, in batches",
-    "benchmark": "one of the benchmarks; without a name, which there are",
+    "benchmark": "runs a benchmark; without a name, lists them",
     "info": "versions, what is compiled, GPUs and what is missing, for bug reports",
 }
 _MAIN = {"reconstruct": reconstruct.main, "fit-many": fit_many.main, "benchmark": benchmarks.main, "info": info.main}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit status: 2 for what it was given, 1 for what is not here."""
+    """Runs a command; returns its exit status: 2 for wrong arguments, 1 for a missing package."""
     options = _parser().parse_args(arguments)
     program, given = f"{PROGRAM} {options.command}", options.arguments
     try:
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         PROGRAM,
         usage=f"{PROGRAM} [--version] command [arguments]",
         description=f"Large steps in inverse rendering of geometry, for PyTorch3D.\n\ncommands:\n{commands}",
-        epilog=f"Each command tells its own arguments: {PROGRAM} reconstruct --help",
+        epilog=f"For the arguments of a command: {PROGRAM} reconstruct --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"pt3d_largesteps {__version__}")

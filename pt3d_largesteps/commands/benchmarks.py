@@ -1,7 +1,7 @@
 """Runs the benchmarks of a checkout.
 
-A benchmark runs as a program of its own: it reads its command line and starts processes of itself. A wheel has none, since
-they compare with packages and read files that belong to the repository.
+A benchmark runs as a separate program: it reads its command line and starts copies of itself. A wheel has no benchmarks,
+because they compare with other packages and read files of the repository.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ RESULTS = Path("out/benchmarks")
 
 
 def main(arguments: list[str], program: str) -> int:
-    """Runs ``benchmarks/bm_NAME.py`` with the arguments that follow the name; without a name, prints which there are.
+    """Runs ``benchmarks/bm_NAME.py`` with the arguments that follow the name; without a name, lists the benchmarks.
 
-    A benchmark that writes files writes them to ``RESULTS`` unless its arguments say where. Returns its exit status; 1 where
-    there are no benchmarks, 2 for a name that none has.
+    A benchmark writes its files to ``RESULTS`` unless its arguments name another folder. Returns its exit status; 1 if there
+    are no benchmarks, 2 for an unknown name.
     """
     found = benchmarks()
     if not found:
@@ -29,7 +29,7 @@ def main(arguments: list[str], program: str) -> int:
     if name in ("-h", "--help"):
         lines = [f"  {name:<13}{_first_line(path)}" for name, path in found.items()]
         print("\n".join([f"usage: {program} name [arguments]", "", "names:", *lines]))
-        print(f"\nEach tells its own arguments: {program} {next(iter(found))} --help")
+        print(f"\nFor the arguments of one: {program} {next(iter(found))} --help")
         print(f"Tables are printed; files go to {RESULTS}.")
         return 0
     if name not in found:
@@ -42,12 +42,12 @@ def main(arguments: list[str], program: str) -> int:
 
 
 def benchmarks() -> dict[str, Path]:
-    """The files by the names of the benchmarks; none where this is no checkout."""
+    """The files by the names of the benchmarks; empty outside a checkout."""
     return {path.stem.removeprefix("bm_"): path for path in sorted((_CHECKOUT / "benchmarks").glob("bm_*.py"))}
 
 
 def _first_line(path: Path) -> str:
-    """What a benchmark says of itself, read without running it."""
+    """The docstring of a benchmark, read without running it."""
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
     return docstring.split("\n")[0].rstrip(".")
 
@@ -58,7 +58,7 @@ def _refuse(program: str, message: str, status: int) -> int:
 
 
 def _run(command: list[str]) -> int:
-    """A process to its end, with the package of this checkout. Ctrl-C reaches it too, and it decides what to do then."""
+    """Runs a process with the package of this checkout until it ends. Ctrl-C also reaches the process, which handles it."""
     paths = [str(_CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}) as process:
         while True:

@@ -4,17 +4,17 @@
     python -m pt3d_largesteps fit-many --targets FOLDER --out FOLDER --batch 4 --memory 8
     torchrun --nproc_per_node=2 -m pt3d_largesteps fit-many --targets FOLDER --out FOLDER
 
-Each target of the folder (OBJ, PLY or whatever trimesh reads) is put into the unit ball and rendered; the hull of its
-silhouettes becomes it, by large steps, as in reconstruct.py. Targets are taken together in ragged batches, of at most --batch
-and of no more than fit into --memory; none of them feels the others. With torchrun the batches are shared among the workers.
-Of each target the output folder gets, as soon as its batch is done,
+Each target of the folder (OBJ, PLY or any format that trimesh reads) is scaled into the unit ball and rendered. Starting from
+the hull of its silhouettes, large steps reconstruct it, as in reconstruct.py. Targets run in ragged batches, of at most --batch
+and of no more than fit into --memory; they do not affect each other. With torchrun the workers share the batches. As soon as a
+batch is done, the output folder gets for each of its targets
 
     NAME.obj      the reconstructed mesh
     NAME.png      target and result
-    NAME.json     its measures; written last, so that what has one is complete
+    NAME.json     its measures; written last, so a target with this file is complete
 
-Killed at any moment and started again it goes on with what is missing. A file that cannot be used is reported and skipped; the
-exit status is then 1, after all others are done.
+It can be killed at any moment; started again, it resumes with the missing targets. A file that cannot be used is reported and
+skipped; the exit status is then 1, after all others are done.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from pathlib import Path
 
 from pt3d_largesteps.commands.options import add_settings, non_negative, positive_int, refuse
 
-_OUTPUT = """Of each target the output folder gets NAME.obj, the reconstructed mesh, NAME.png, target and result, and NAME.json,
-its measures. Started again, it goes on with what is missing. A file that cannot be used is reported and skipped; the exit
-status is then 1."""
+_OUTPUT = """For each target the output folder gets NAME.obj, the reconstructed mesh, NAME.png, target and result, and
+NAME.json, its measures. Started again, the command resumes with the missing targets. A file that cannot be used is reported and
+skipped; the exit status is then 1."""
 
 
 def main(arguments: list[str], program: str = "fit-many") -> int:
-    """Fits the folder; returns the exit status: 0, 1 if a target failed, 2 for what it was given, 130 after Ctrl-C."""
+    """Fits the folder; returns the exit status: 0, 1 if a target failed, 2 for wrong arguments, 130 after Ctrl-C."""
     options = _parser(program).parse_args(arguments)
-    from pt3d_largesteps.fitting.folder import fit_folder  # torch and PyTorch3D, which --help does without
+    from pt3d_largesteps.fitting.folder import fit_folder  # torch and PyTorch3D, which --help does not need
     from pt3d_largesteps.fitting.workers import Workers
 
     try:
-        with Workers(options.device) as workers:  # an error leaves it, so that no worker waits for one that is gone
+        with Workers(options.device) as workers:  # an error leaves the block, so that no worker waits for this one
             return fit_folder(options, workers)
     except OSError as error:
         return refuse(f"cannot read or write {error.filename} ({error.strerror})")
     except ValueError as error:
         return refuse(str(error))
     except KeyboardInterrupt:
-        return refuse("interrupted; what was complete by then is in the output folder, start again to go on", status=130)
+        return refuse("interrupted; finished results are in the output folder, start again to resume", status=130)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
-"""What a bug report has to say: versions, what is compiled and where, GPUs, threads, and what is missing.
+"""What a bug report needs: versions, what is compiled and where, GPUs, threads, and what is missing.
 
-It works without PyTorch3D, and without torch; what is broken is called broken, with the reason.
+It works without PyTorch3D and without torch; a broken package is reported as broken, with the reason.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _OPTIONAL = (
     ("trimesh", ("trimesh",), "the commands: files other than OBJ and PLY", "pip install trimesh"),
 )
 _NEEDS_CUDA = ("nvdiffrast",)
-_VARIABLES = ("PT3D_LARGESTEPS", "OMP_", "MKL_NUM", "CUDA_VISIBLE")  # how those of the environment begin that matter
+_VARIABLES = ("PT3D_LARGESTEPS", "OMP_", "MKL_NUM", "CUDA_VISIBLE")  # prefixes of the environment variables that matter
 
 
 def main(arguments: list[str], program: str) -> int:
-    """Prints it; the exit status is 1 where the package cannot be used."""
+    """Prints the report; the exit status is 1 if the package cannot be used."""
     argparse.ArgumentParser(program, description=__doc__.split("\n")[0]).parse_args(arguments)
     advice: list[str] = []
     _line("pt3d_largesteps", f"{__version__}, in {Path(__file__).resolve().parents[1]}")
@@ -61,7 +61,7 @@ def main(arguments: list[str], program: str) -> int:
     for name in sorted(os.environ):
         if name.startswith(_VARIABLES):
             _line(name, os.environ[name])
-    print("\nwhat to do about what is missing:" if advice else "\nnothing is missing")
+    print("\nhow to install what is missing:" if advice else "\nnothing is missing")
     for text in advice:
         print(f"  {text}")
     return 0 if usable else 1
@@ -86,10 +86,10 @@ def _pytorch3d_line(advice: list[str]) -> bool:
         _line("PyTorch3D", f"{sys.modules['pytorch3d'].__version__}, in {Path(str(sys.modules['pytorch3d'].__file__)).parent}")
         return True
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-        _line("PyTorch3D", "not tried, for want of torch")
+        _line("PyTorch3D", "not tried, because torch is missing")
         return False
     _line("PyTorch3D", "NOT INSTALLED" if _pytorch3d.is_missing(error) else f"BROKEN: {_said(error)}")
-    advice.append(f"PyTorch3D, without which there is no pt3d_largesteps: {_pytorch3d.HOW_TO_GET}")
+    advice.append(f"PyTorch3D, which pt3d_largesteps needs: {_pytorch3d.HOW_TO_GET}")
     return False
 
 
@@ -113,7 +113,7 @@ def _compiled(advice: list[str]) -> None:
         else:
             _line(label, f"not compiled: {why_not}")
             if name == "_C" or sys.modules["torch"].cuda.is_available():
-                advice.append(f"{label}, without which solves are many times slower: {how}")
+                advice.append(f"{label}, which makes solves many times faster: {how}")
 
 
 def _machine(torch: ModuleType) -> None:
@@ -143,13 +143,13 @@ def _driver() -> str:
     try:
         return subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
-        return "unknown, there is no nvidia-smi"
+        return "unknown, nvidia-smi is missing"
 
 
 def _import(name: str) -> Exception | None:
     try:
         importlib.import_module(name)
-    except Exception as error:  # whatever a broken installation raises
+    except Exception as error:  # a broken installation may raise anything
         return error
     return None
 

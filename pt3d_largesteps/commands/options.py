@@ -1,4 +1,4 @@
-"""Options that commands share, and their types; what is refused is named."""
+"""Options that commands share, and their types; errors name the refused value."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def seed(text: str) -> int:
 def device(text: str) -> str:
     if text == "cpu":
         return text
-    import torch  # for a device that needs looking for alone: --help does without
+    import torch  # only to look for a CUDA device; --help does not need it
 
     try:
         device = torch.device(text)

@@ -1,13 +1,13 @@
-"""Reconstructs a mesh from pictures of it: a start is moved until its pictures are those of the target.
+"""Reconstructs a mesh from pictures of it: moves a start until its pictures match those of the target.
 
     python -m pt3d_largesteps reconstruct                                   # a shape made in code
     python -m pt3d_largesteps reconstruct --shape links                     # another: of two parts
     python -m pt3d_largesteps reconstruct --target FILE.obj --out DIR       # a shape of your own, OBJ or PLY
     python -m pt3d_largesteps reconstruct --method laplacian --reg 0.1      # the methods to compare with
 
-The target is put into the unit ball and rendered from views all around it, in a soft coloured light; the images are all
-that the optimisation sees. It starts from the visual hull, what the silhouettes leave of space, which has the handles and parts
-of the target where the views show them; or from a sphere. In the output folder it leaves
+The target is scaled into the unit ball and rendered from views all around it, in a soft coloured light; the optimisation sees
+only these images. It starts from a sphere or from the visual hull: the space inside all silhouettes, which has the handles and
+parts of the target that the views show. The output folder then has
 
     result.obj        the reconstructed mesh
     comparison.png    target, start and result side by side, with wireframes
@@ -17,8 +17,8 @@ of the target where the views show them; or from a sphere. In the output folder 
 
 and with --report FILE.html a page for a browser, with the shapes on a slider. Its viewer, three.js, is fetched once.
 
-Ctrl-C ends the optimisation early; what it has is measured and written all the same. With --checkpoint FILE a run that was
-killed goes on where it was when it is started again.
+Ctrl-C ends the optimisation early; the result so far is still measured and written. With --checkpoint FILE a killed run resumes
+when it is started again.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from pathlib import Path
 from pt3d_largesteps.commands.options import add_settings, non_negative, refuse
 from pt3d_largesteps.reconstruction.settings import DEFAULT_LR, METHODS, SHAPES, Settings
 
-_OUTPUT = """In the output folder it leaves result.obj, the reconstructed mesh, comparison.png, turntable.gif, loss.png, and
-metrics.json, the numbers that are printed at the end. Ctrl-C ends the optimisation early; what it has is measured and written
-all the same."""
+_OUTPUT = """The output folder gets result.obj, the reconstructed mesh, comparison.png, turntable.gif, loss.png, and
+metrics.json, the numbers that are printed at the end. Ctrl-C ends the optimisation early; the result so far is still measured
+and written."""
 
 
 def main(arguments: list[str], program: str = "reconstruct") -> int:
-    """Runs the demo; returns the exit status: 0, 2 for what it was given, 130 after Ctrl-C."""
+    """Runs the demo; returns the exit status: 0, 2 for wrong arguments, 130 after Ctrl-C."""
     options = _parser(program).parse_args(arguments)
     settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
     from pt3d_largesteps.reconstruction.demo import run_demo
-    from pt3d_largesteps.report import ThreeError  # torch and PyTorch3D, which --help does without
+    from pt3d_largesteps.report import ThreeError  # torch and PyTorch3D, which --help does not need
 
     try:
         return run_demo(options, settings)
     except OSError as error:
         return refuse(f"cannot read or write {error.filename} ({error.strerror})")
-    except (ThreeError, ValueError) as error:  # ValueError: of the target, or of a setting such as a lambda too large
+    except (ThreeError, ValueError) as error:  # ValueError: from the target, or from a setting such as a lambda too large
         return refuse(str(error))
     except KeyboardInterrupt:
-        return refuse("interrupted; what was complete by then is in the output folder", status=130)
+        return refuse("interrupted; finished files are in the output folder", status=130)
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
@@ -61,7 +61,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--method", choices=METHODS, default=defaults.method, help="default: %(default)s")
     report_help = "page with the shapes on a slider, losses and numbers, such as run.html; the first one fetches three.js"
     parser.add_argument("--report", type=Path, metavar="FILE", help=report_help)
-    parser.add_argument("--checkpoint", type=Path, help="file that the run can go on from")
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint file, from which the run can resume")
     add_settings(parser, ", ".join(f"{DEFAULT_LR[method]} for {method}" for method in METHODS))
     parser.add_argument(
         "--reg", type=non_negative, default=defaults.reg, help="weight of --method laplacian (default: %(default)s)"

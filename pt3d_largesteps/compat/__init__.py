@@ -1,4 +1,4 @@
-"""The names of the ``largesteps`` package, version 0.2.2, on this package's own code: only the imports change.
+"""The names of the ``largesteps`` package, version 0.2.2, implemented by this package: only the imports change.
 
     from largesteps.geometry import compute_matrix                         # before
     from largesteps.parameterize import from_differential, to_differential
@@ -9,7 +9,7 @@
     from pt3d_largesteps.compat.optimize import AdamUniform
 
 Names, signatures, defaults and scales are those of the original; matrices are sparse tensors. It runs on every device and in
-float32 and float64, and a bad argument is named. What differs is listed in docs/migrating.md.
+float32 and float64, and errors name the bad argument. docs/migrating.md lists the differences.
 
 Source of the interface: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, and its
 released code, https://github.com/rgl-epfl/large-steps-pytorch.

@@ -1,8 +1,8 @@
-"""The factorised form of a matrix that is a plain tensor: kept as long as the tensor lives and its numbers stay.
+"""The factorised form of a matrix that is a plain tensor, kept while the tensor lives and its numbers do not change.
 
-It is found by a weak reference to the tensor, not by ``id()``, which another tensor has as soon as this one is gone; and it is
-made again when the version counter of the tensor tells of an edit in place. Nothing is written on the tensor, so that copies
-and saved files of it are what they were.
+It is found by a weak reference to the tensor, not by ``id()``, which another tensor may get after this one is freed. It is made
+again if the version counter of the tensor shows an edit in place. Nothing is stored on the tensor, so copies and saved files of
+it do not change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _kept = WeakTensorKeyDictionary()  # tensor: (version, SystemMatrix), and the Sy
 
 
 def keep(matrix: Tensor, system: SystemMatrix) -> None:
-    """Notes that ``system`` is ``matrix``; it must hold neither the tensor nor its memory, which may be edited."""
+    """Records ``system`` as the form of ``matrix``; it must not hold the tensor or its memory, which may be edited."""
     if not matrix.is_inference():
         _kept[matrix] = (matrix._version, system)
 
@@ -27,7 +27,7 @@ def keep(matrix: Tensor, system: SystemMatrix) -> None:
 def system_of(matrix: Any, name: str) -> SystemMatrix:
     """The :class:`~pt3d_largesteps.SystemMatrix` of a symmetric tensor (V, V), without gradients; read at the first call.
 
-    One that is a SystemMatrix already comes back as it is.
+    A SystemMatrix is returned unchanged.
 
     Raises:
         TypeError, ValueError: no tensor, not square, not symmetric, or with an entry that is NaN or infinite.

@@ -68,8 +68,8 @@ def compute_matrix(
     Args:
         verts: (V, 3), float32 or float64, on any device.
         faces: (F, 3), integers.
-        lambda_: finite, at least 0. Not looked at where ``alpha`` is given, and may be None then. What is called 0.95 in
-            papers and scripts is an alpha; the lambda of the same shapes is 19.
+        lambda_: finite, at least 0. Ignored if ``alpha`` is given, and may be None then. The value 0.95 in papers and scripts
+            is an alpha; it corresponds to a lambda of 19.
         alpha: in [0, 1).
         cotan: L of :func:`laplacian_cot` instead of :func:`laplacian_uniform`.
 
@@ -79,7 +79,7 @@ def compute_matrix(
 
     Raises:
         TypeError, ValueError: neither lambda nor alpha, or one out of its range; wrong types or shapes; a face index out of
-            range; a lambda L beside which the dtype loses the identity.
+            range; a lambda so large that rounding removes the identity from I + lambda L.
 
     Example:
         >>> M = compute_matrix(verts, faces, lambda_=19)
@@ -87,7 +87,7 @@ def compute_matrix(
     """
     verts, faces = packed_verts_faces(verts, faces)
     if lambda_ is None and alpha is None:
-        raise TypeError("lambda_: expected a number of at least 0 (or alpha=..., in [0, 1), beside it), got None")
+        raise TypeError("lambda_: expected a number of at least 0 (or None with alpha=..., in [0, 1)), got None")
     size = verts.shape[0]
     strength = Strength.of(lambda_ if alpha is None else None, alpha, (size,), verts)
     graph = FaceGraph(faces, size)
@@ -99,5 +99,5 @@ def compute_matrix(
 
 
 def _cotangents(graph: FaceGraph, verts: Tensor) -> Tensor:
-    """(E,), the sum of the cotangents opposite each edge, where this package elsewhere has half of it."""
+    """(E,), the sum of the cotangents opposite each edge; the rest of this package uses half of it."""
     return 2 * graph.cotangent_weights(verts)

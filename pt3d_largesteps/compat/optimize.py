@@ -17,8 +17,8 @@ _EPS = 1e-8  # fixed in the original, and so not in its states
 class AdamUniform(UniformAdam):
     """Adam whose second moment is one number per tensor, the maximum: :class:`~pt3d_largesteps.UniformAdam`.
 
-    The steps are those of the original to rounding. Parameters without a gradient stay where they are, gradients that are
-    NaN or infinite are refused on the CPU, and schedulers, closures and parameter groups work as with any optimiser of torch.
+    The steps equal those of the original up to rounding. Parameters without a gradient do not change, gradients that are NaN or
+    infinite are refused on the CPU, and schedulers, closures and parameter groups work as with any torch optimiser.
 
     Args:
         params: tensors, or dicts of parameter groups.
@@ -36,7 +36,7 @@ class AdamUniform(UniformAdam):
         super().__init__(params, lr=lr, betas=betas, eps=_EPS)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As every optimiser's; a state that the original has saved will do too."""
+        """As for every optimiser; also accepts a state saved by the original."""
         groups = [{"eps": _EPS, **group} for group in state_dict["param_groups"]]
         states = {
             key: {_MOMENTS.get(name, name): value for name, value in state.items()}

@@ -23,7 +23,7 @@ def to_differential(L: Tensor, v: Tensor) -> Tensor:
         v: (V,) or (V, C), of the dtype and device of L.
 
     Returns:
-        u, of the shape of ``v``. Differentiable in both, in L once.
+        u, of the shape of ``v``. Differentiable in both arguments, in L only once.
 
     Raises:
         TypeError, ValueError: no tensor, a wrong shape, dtype or device.
@@ -47,17 +47,17 @@ def to_differential(L: Tensor, v: Tensor) -> Tensor:
 def from_differential(L: Tensor, u: Tensor, method: str = "Cholesky") -> Tensor:
     """The positions v = L^-1 u; the inverse of :func:`to_differential`.
 
-    L is factorised at the first call with each method, and the factor is kept as long as L lives; after an edit of L in place
-    it is made again.
+    The first call with each method factorises L. The factor is kept as long as L lives, and computed again after an edit of L
+    in place.
 
     Args:
         L: sparse tensor (V, V), symmetric positive definite.
         u: (V,) or (V, C), contiguous or not, of the dtype and device of L.
-        method: "Cholesky", or "CG" for conjugate gradients, which start from the solution of the call before.
+        method: "Cholesky", or "CG" for conjugate gradients, which start from the solution of the previous call.
 
     Returns:
-        v, of the shape of ``u``. Differentiable in ``u`` as often as one likes; L counts as a constant (gradients in the
-        matrix are there in :func:`pt3d_largesteps.from_differential`).
+        v, of the shape of ``u``. Differentiable to any order in ``u``; L counts as a constant
+        (:func:`pt3d_largesteps.from_differential` has gradients in the matrix).
 
     Raises:
         TypeError, ValueError: an unknown method; a matrix that is not square, symmetric, finite and positive definite; a

@@ -16,7 +16,7 @@ from pt3d_largesteps.solvers import solver_for
 
 
 class Solver:
-    """What :func:`solve` needs: ``solve(b, backward)``; to derive solvers of your own from.
+    """The interface that :func:`solve` needs, ``solve(b, backward)``; a base class for your own solvers.
 
     Args:
         M: the matrix.
@@ -30,13 +30,13 @@ class Solver:
 
         Args:
             b: (V, C).
-            backward: whether it is the solve of a backward pass; a solver that starts from a guess keeps one for each.
+            backward: whether it is the solve of a backward pass; a solver that starts from a guess keeps one per direction.
         """
         raise NotImplementedError(f"{type(self).__name__}: expected a solver with a method solve(b, backward=False)")
 
 
 class _NamedSolver(Solver):
-    """One of this package's solvers, for the matrix as it is when this is made."""
+    """One of this package's solvers, for the matrix at construction time."""
 
     _name: str
 
@@ -86,9 +86,9 @@ class CholeskySolver(_NamedSolver):
 
 
 class ConjugateGradientSolver(_NamedSolver):
-    """Preconditioned conjugate gradients, which start from the solution of the call before.
+    """Preconditioned conjugate gradients, which start from the solution of the previous call.
 
-    Columns end at a residual of 1e-6 of their right-hand side (1e-12 in float64), after a bounded number of iterations:
+    A column stops at a residual of 1e-6 of its right-hand side (1e-12 in float64), after a bounded number of iterations:
     :class:`pt3d_largesteps.solvers.ConjugateGradientSolver`.
 
     Args:
@@ -110,7 +110,7 @@ class ConjugateGradientSolver(_NamedSolver):
             if not isinstance(column, Tensor) or column.dim() != 1:
                 raise ValueError(f"{name}: expected a tensor of shape ({self._system.shape[0]},), got {describe(column)}")
             self._check(name, column)
-        # Solved for the change: the solver's own guess is another call's.
+        # Solve for the change from x0, because the solver's own guess belongs to another call.
         return x0 + self.solve(b - self._system @ x0)
 
 
@@ -134,7 +134,7 @@ class _BackwardSolve(DifferentiableSolve):
     @staticmethod
     def forward(ctx: Any, solver: Solver, b: Tensor) -> Tensor:
         ctx.solver = solver
-        return solver.solve(b.detach().contiguous(), backward=True)  # autograd hands on views, which few solvers expect
+        return solver.solve(b.detach().contiguous(), backward=True)  # autograd passes views, which few solvers expect
 
 
 solve = DifferentiableSolve.apply

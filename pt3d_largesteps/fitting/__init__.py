@@ -1,1 +1,1 @@
-"""What fit_many.py is made of: batches, results on disk, workers."""
+"""The parts of the command fit-many: batches, results on disk, workers."""

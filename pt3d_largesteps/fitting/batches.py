@@ -10,20 +10,20 @@ import torch
 from pt3d_largesteps.reconstruction.optimization import PLAIN_VERTS
 from pt3d_largesteps.reconstruction.settings import Settings
 
-# Measured on a CPU and rounded up: what a step holds for each pixel that it renders, and for each vertex.
+# Measured on a CPU and rounded up: the memory of a step per rendered pixel, and per vertex.
 _BYTES_PER_PIXEL = 250
 _BYTES_PER_VERTEX = 2_500
 
 
 def bytes_per_target(settings: Settings) -> int:
-    """Of the given pictures, and of a step at the finest stage."""
+    """Memory of the given pictures, and of a step at the finest stage."""
     pixels = settings.resolution**2
     num_verts = max([PLAIN_VERTS, *(stage.num_verts or 0 for stage in settings.config().stages)])
     return settings.views * pixels * 16 + 4 * pixels * _BYTES_PER_PIXEL + num_verts * _BYTES_PER_VERTEX
 
 
 def memory_limit(gibibytes: float | None, device: str, num_workers: int) -> float:
-    """Bytes for each worker: its share of what was given, or of half of what is free."""
+    """Bytes for each worker: its share of the given memory, or of half of the free memory."""
     if gibibytes is not None:
         return gibibytes * 2**30 / num_workers
     if torch.device(device).type == "cuda":
@@ -35,7 +35,7 @@ def memory_limit(gibibytes: float | None, device: str, num_workers: int) -> floa
 
 
 def fits(size: int, limit: float, settings: Settings) -> int:
-    """How many of ``size`` targets fit into so many bytes; one at least, or nothing would be done."""
+    """How many of ``size`` targets fit into this many bytes; at least one, so that the run proceeds."""
     return max(1, min(size, int(limit / bytes_per_target(settings))))
 
 

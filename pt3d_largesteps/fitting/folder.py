@@ -1,4 +1,4 @@
-"""A folder of targets, fitted batch by batch; what fails together is tried apart."""
+"""Fits a folder of targets batch by batch; if a batch fails, its targets are tried one by one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ SUFFIXES = (".obj", ".ply", ".off", ".stl", ".glb", ".gltf", ".3mf")
 
 
 def fit_folder(options: argparse.Namespace, workers: Workers) -> int:
-    """Fits what is missing of a folder; ``options`` are those of fit_many.py. Returns the exit status, 1 if a target failed."""
+    """Fits the missing targets of a folder; ``options`` are those of fit-many. Returns the exit status, 1 if a target
+    failed."""
     given = {field.name: getattr(options, field.name) for field in fields(Settings) if hasattr(options, field.name)}
     settings = Settings(**{**given, "device": workers.device})
     paths = sorted(path for path in options.targets.iterdir() if path.suffix.lower() in SUFFIXES)
@@ -41,7 +42,7 @@ def fit_folder(options: argparse.Namespace, workers: Workers) -> int:
 
 
 def _fit(results: Results, settings: Settings, options: argparse.Namespace, workers: Workers) -> dict[str, str]:
-    """Fits what is missing; returns why targets failed, of all workers."""
+    """Fits the missing targets; returns why targets failed, for all workers."""
     missing = workers.agree(results.missing())
     failed: dict[str, str] = {}
     size = max(1, min(options.batch, -(-len(missing) // workers.number)))
@@ -49,7 +50,7 @@ def _fit(results: Results, settings: Settings, options: argparse.Namespace, work
     batches = make_batches(missing, size)[workers.rank :: workers.number]
     if workers.is_first and len(missing) < len(results.paths):
         print(f"{len(results.paths) - len(missing)} of {len(results.paths)} targets are done already")
-    every = 0.1 if sys.stderr.isatty() else 5.0  # seconds between two looks; a log file needs fewer
+    every = 0.1 if sys.stderr.isatty() else 5.0  # seconds between two updates; a log file needs fewer
     total = sum(len(batch) for batch in batches) * settings.steps
     with tqdm(total=total, unit="step", mininterval=every, maxinterval=2 * every, disable=not workers.is_first) as progress:
         while batches:

@@ -1,4 +1,4 @@
-"""The results on disk: each is whole or not there, whenever the process is killed."""
+"""The results on disk: each is complete or absent, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _OF_RESULT = ("steps", "views", "resolution", "lambda_", "lr", "seed", "remesh",
 
 
 class Results:
-    """Of the targets of a folder, by name.
+    """The results of the targets of a folder, by name.
 
     Args:
-        folder: made if it is not there. It belongs to one set of settings: another is refused.
+        folder: created if missing. It belongs to one set of settings; other settings are refused.
         targets: files; each is called by its stem, or by its whole name where several share a stem.
-        settings: of all fits.
+        settings: the settings of all fits.
 
     Attributes:
         paths: the file of each name.
@@ -49,9 +49,7 @@ class Results:
         stems = Counter(path.stem for path in targets)
         self.paths = {path.stem if stems[path.stem] == 1 else path.name.replace(".", "_"): path for path in targets}
         if len(self.paths) < len(targets):
-            raise ValueError(
-                "--targets: expected file names that give different results, got some that differ in nothing but a dot"
-            )
+            raise ValueError("--targets: expected file names that give different results, got some that differ only in a dot")
         self.folder = folder
         self.settings = settings
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,16 +64,16 @@ class Results:
                 )
 
     def finished(self) -> dict[str, dict[str, Any]]:
-        """The measures of the targets that are done."""
+        """The measures of the finished targets."""
         return self._read()
 
     def missing(self) -> list[str]:
-        """The names of the targets that are not."""
+        """The names of the unfinished targets."""
         finished = self._read()
         return [name for name in self.paths if name not in finished]
 
     def write(self, name: str, target: Meshes, run: Run) -> None:
-        """Mesh and picture first; the measures make it a result."""
+        """Writes mesh and picture first; the measures, written last, mark the result as complete."""
         self._whole(name, ".obj", lambda path: save_obj(path, run.meshes.verts_packed().cpu(), run.meshes.faces_packed().cpu()))
         self._whole(name, ".png", lambda path: iio.imwrite(path, _picture(target, run.meshes), extension=".png"))
         measures = {"settings": asdict(self.settings), **measure(run, target, self.settings)}

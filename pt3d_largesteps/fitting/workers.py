@@ -12,12 +12,12 @@ import torch.distributed as dist
 
 
 class Workers:
-    """Who there is, and what they tell each other; used with ``with``.
+    """The workers and their communication; used as a context manager.
 
     Attributes:
-        rank, number: of this process, and of all.
-        device: for this process; with CUDA each has one of its own.
-        is_first: whether this one speaks.
+        rank, number: rank of this process, and number of processes.
+        device: of this process; with CUDA each process has its own.
+        is_first: whether this process prints messages.
     """
 
     def __init__(self, device: str) -> None:
@@ -29,21 +29,21 @@ class Workers:
             torch.cuda.set_device(self.device)
 
     def __enter__(self) -> Workers:
-        # They tell each other two short texts, for which the store that torchrun keeps is enough. A process group's threads
-        # may still hold tensors when the interpreter ends, and abort it then (PyTorch, pull request 179291).
+        # Workers exchange two short texts, for which torchrun's store is enough. The threads of a process group may still hold
+        # tensors when the interpreter ends, and then abort it (PyTorch, pull request 179291).
         if self.number > 1:
-            self._store = next(dist.rendezvous("env://", timeout=timedelta(days=30)))[0]  # a wait for the slowest
+            self._store = next(dist.rendezvous("env://", timeout=timedelta(days=30)))[0]  # wait for the slowest worker
         return self
 
     def __exit__(self, *error: Any) -> None:
         if self.number == 1 or error[0] is not None:
             return
         self._store.set(f"left/{self.rank}", "")
-        if self.is_first:  # the store may live in it, so it leaves last
+        if self.is_first:  # the store may live in the first process, so it leaves last
             self._store.wait([f"left/{rank}" for rank in range(self.number)])
 
     def agree(self, thing: Any) -> Any:
-        """What the first one has; of what JSON knows."""
+        """The value of the first worker, for all; it must be serialisable as JSON."""
         if self.number == 1:
             return thing
         if self.is_first:
@@ -51,7 +51,7 @@ class Workers:
         return json.loads(self._store.get("agreed"))
 
     def gather(self, mapping: dict[str, str]) -> dict[str, str]:
-        """The mappings of all, joined."""
+        """The mappings of all workers, merged."""
         if self.number == 1:
             return mapping
         self._store.set(f"gathered/{self.rank}", json.dumps(mapping))

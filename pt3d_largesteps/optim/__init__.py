@@ -1,4 +1,4 @@
-"""Optimisers, and the parameter that tells them which vertices belong to which mesh."""
+"""Optimisers, and a parameter that knows which vertices belong to which mesh."""
 
 from pt3d_largesteps.optim.large_steps_adam import LargeStepsAdam
 from pt3d_largesteps.optim.packed import PackedParameter

@@ -1,7 +1,7 @@
-"""LargeStepsAdam: large steps for pipelines whose parameter is the vertices.
+"""LargeStepsAdam: large steps for pipelines whose parameters are the vertices.
 
-With x = M^-1 u a gradient g in x is M^-1 g in u, and a step du in u is M^-1 du in x. So the optimiser of u can work behind a
-leaf tensor of vertices: two solves per step, no autograd, and nothing of u is kept but the moments.
+With x = M^-1 u a gradient g in x is M^-1 g in u, and a step du in u is M^-1 du in x. So an optimiser of u can update a leaf
+tensor of vertices: two solves per step, no autograd, and only the moments of u are stored.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Eq. 11 to 13.
 """
@@ -25,10 +25,10 @@ from pt3d_largesteps.systems.functions import precondition, solve_with
 class LargeStepsAdam(UniformAdam):
     """:class:`~pt3d_largesteps.UniformAdam` on u = M x, for parameters that are the vertices x themselves.
 
-    The path is that of :class:`~pt3d_largesteps.LargeSteps` with UniformAdam, to rounding.
+    The steps equal those of :class:`~pt3d_largesteps.LargeSteps` with UniformAdam, up to rounding.
 
     Args:
-        params: vertices: packed (V, C), T frames (T, V, C), or (N, V_n, C) where all N meshes have as many vertices.
+        params: vertices: packed (V, C), T frames (T, V, C), or (N, V_n, C) if all N meshes have equally many vertices.
         system: :class:`~pt3d_largesteps.BatchSystem` of the meshes, pins included, or a matrix of :func:`compute_matrix`.
         lr: step size, in the units of u.
         **options: as of :class:`~pt3d_largesteps.UniformAdam`.
@@ -91,6 +91,6 @@ class LargeStepsAdam(UniformAdam):
         return self.system.num_verts_per_mesh or (self.system.shape[0],)
 
     def _packed(self, numbers: Tensor) -> Tensor:
-        """As the system takes them: meshes of one size may come as (N, V_n, C)."""
+        """Vertices in the shape that the system takes: meshes of one size may come as (N, V_n, C)."""
         is_padded = numbers.dim() == 3 and numbers.shape[1] != sum(self._num_verts_per_mesh())
         return numbers.flatten(0, 1) if is_padded else numbers

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 class PackedParameter(nn.Parameter):
     """A parameter (V, ...) of packed vertices that knows how many of its rows each mesh has.
 
-    Optimisers that look at the parameter as a whole, as :class:`~pt3d_largesteps.UniformAdam` does, look at each mesh by
-    itself. What it knows survives copies and pickles.
+    An optimiser that uses statistics of a whole parameter, like :class:`~pt3d_largesteps.UniformAdam`, then uses them per mesh.
+    Copies and pickles keep the numbers of rows.
 
     Attributes:
-        num_verts_per_mesh: N numbers, which add up to V.
+        num_verts_per_mesh: N numbers that add up to V.
 
     Example:
         >>> u = PackedParameter(torch.zeros(12 + 42, 3), [12, 42])
@@ -48,19 +48,19 @@ class PackedParameter(nn.Parameter):
 
 
 class Segments:
-    """The meshes of packed rows, for numbers that are found and applied mesh by mesh."""
+    """The meshes of packed rows, to compute and apply numbers per mesh."""
 
     def __init__(self, num_verts_per_mesh: Sequence[int]) -> None:
         self.num_verts_per_mesh = num_verts_per_mesh
-        # Sizes that come again and again in the same order, and within those meshes of one size that stand side by side: few
-        # operations on views do for many meshes.
+        # Repeated sequences of sizes, and in each sequence runs of neighbouring meshes of one size: a few operations on views
+        # then serve many meshes.
         self._repeats = _repeats(num_verts_per_mesh)
         period = num_verts_per_mesh[: len(num_verts_per_mesh) // self._repeats]
         self._runs = [(size, len(list(run))) for size, run in groupby(period)]
         self._indices: dict[torch.device, Tensor] = {}
 
     def maxima(self, packed: Tensor) -> Tensor:
-        """(N,), the largest number of each mesh; 0 of an empty one. For numbers that are not negative."""
+        """(N,), the largest number of each mesh; 0 for an empty mesh. The numbers must not be negative."""
         if len(self.num_verts_per_mesh) == 1:
             return packed.amax().reshape(1)
         if self._is_indexed(packed):
@@ -85,7 +85,7 @@ class Segments:
             rows.addcmul_(changes, scale)
 
     def _is_indexed(self, packed: Tensor) -> bool:
-        """Whether one pass over an index is quicker than a kernel for each run."""
+        """Whether one pass over an index is faster than a kernel for each run."""
         return not packed.is_contiguous() or (packed.is_cuda and len(self._runs) > 4)
 
     def _split(self, packed: Tensor) -> list[Tensor]:
@@ -103,7 +103,7 @@ class Segments:
 
 
 def _repeats(numbers: Sequence[int]) -> int:
-    """How many times some numbers follow each other to give these; as often as possible."""
+    """The largest number of times that one sequence repeats to give these numbers."""
     length = len(numbers)
     for period in range(1, length):
         if length % period == 0 and numbers[period:] == numbers[:-period]:
@@ -115,5 +115,5 @@ _kept_segments = lru_cache(maxsize=64)(Segments)
 
 
 def segments(num_verts_per_mesh: tuple[int, ...]) -> Segments:
-    """The same object for the same numbers, but where torch.compile looks on: it traces past such a cache."""
+    """The same object for the same numbers, except under torch.compile, which ignores such a cache."""
     return Segments(num_verts_per_mesh) if torch.compiler.is_compiling() else _kept_segments(num_verts_per_mesh)

@@ -1,4 +1,4 @@
-"""Another parameter in the place of one that an optimiser has."""
+"""Replaces a parameter of an optimiser by another one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def replace_parameter(
     new: nn.Parameter,
     transfer: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
-    """Puts ``new`` into the group of ``old``, with its hyperparameters; learning rates, schedulers and closures go on.
+    """Replaces ``old`` by ``new`` in its group, with its hyperparameters; learning rates, schedulers and closures still work.
 
     Args:
-        optimizer: any of torch's kind.
+        optimizer: any torch optimiser.
         old: one of its parameters.
         new: of any shape.
-        transfer: makes of what the optimiser keeps in the shape of ``old``, its moments, what it is to keep of ``new``; counts
-            of steps and the like go along. Unless given, ``new`` starts with nothing.
+        transfer: maps the optimiser's state in the shape of ``old``, its moments, to the state of ``new``; step counts and
+            similar state are kept. Default: ``new`` starts without state.
 
     Raises:
-        ValueError: ``old`` is none of the optimiser's.
+        ValueError: ``old`` is not a parameter of the optimiser.
 
     Example:
         >>> replace_parameter(optimizer, steps.u, new_steps.u)
@@ -37,7 +37,7 @@ def replace_parameter(
                 if state and transfer is not None:
                     optimizer.state[new] = {name: _transferred(value, old, transfer) for name, value in state.items()}
                 return
-    raise ValueError("optimizer: expected one that has the parameter u of the module, got one that has not")
+    raise ValueError("optimizer: expected one with the parameter u of the module, got one without it")
 
 
 def _transferred(value: object, old: nn.Parameter, transfer: Callable[[Tensor], Tensor]) -> object:

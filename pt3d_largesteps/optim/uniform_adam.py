@@ -1,14 +1,14 @@
 """UniformAdam: Adam whose second moment is one number per mesh, the maximum.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3.5 and the
-released code. Adam divides each component of the gradient by its own scale, which undoes the smoothness that the
-parameterisation gave it; one scale for the whole mesh keeps the direction smooth:
+released code. Adam divides each component of the gradient by its own scale, which undoes the smoothness from the
+parameterisation; one scale for the whole mesh keeps the direction smooth:
 
     m_t = beta_1 m_{t-1} + (1 - beta_1) g_t              v_t = beta_2 v_{t-1} + (1 - beta_2) g_t^2
     theta_t = theta_{t-1} - lr  m_t / (1 - beta_1^t)  /  (eps + max_i sqrt(v_t,i / (1 - beta_2^t)))
 
-The released code takes the maximum over each parameter tensor, whatever it holds. So does this one, but for the parameter of
-a batch of meshes (PackedParameter): there each mesh has a maximum of its own, so that it moves as it would move alone.
+The released code takes the maximum over each parameter tensor. This code does the same, except for the parameter of a batch of
+meshes (PackedParameter): there each mesh has its own maximum, so that it moves as it would alone.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _FLAGS = ("amsgrad", "maximize", "capturable")
 class UniformAdam(torch.optim.Optimizer):
     """Adam with a uniform second moment, for the differential coordinates u.
 
-    The step does not depend on the scale of the gradient: each one moves the component of the largest gradient by about
-    ``lr``. The maximum is taken over each mesh of the parameter of :class:`~pt3d_largesteps.LargeSteps` (any
-    :class:`~pt3d_largesteps.PackedParameter`), and over each other tensor as a whole.
+    The step does not depend on the scale of the gradient: each step moves the component with the largest gradient by about
+    ``lr``. The maximum is taken per mesh for the parameter of :class:`~pt3d_largesteps.LargeSteps` (any
+    :class:`~pt3d_largesteps.PackedParameter`), and over the whole tensor for any other parameter.
 
     Args:
         params: tensors, or dicts of parameter groups.
@@ -40,14 +40,14 @@ class UniformAdam(torch.optim.Optimizer):
         betas: decay of the first and of the second moment, each in [0, 1).
         eps: added to the divisor, at least 0.
         weight_decay: decoupled, as in AdamW: each step first multiplies the parameter by 1 - lr weight_decay.
-        amsgrad: the divisor never falls: the largest maximum so far takes the place of the maximum.
-        maximize: climbs instead of descending.
-        foreach: all tensors of a group at once through torch's foreach functions; on CUDA unless given.
+        amsgrad: the divisor never falls: it uses the largest maximum so far.
+        maximize: maximises the objective instead of minimising it.
+        foreach: updates all tensors of a group at once by torch's foreach functions; default: only on CUDA.
         capturable: the step count stays on the device, so that a step can be captured in a CUDA graph.
 
     Raises:
         TypeError, ValueError: a hyperparameter out of its range; in ``step``, on the CPU, a gradient that is NaN or infinite
-            (on CUDA it is not looked for, since that would wait for the device).
+            (not checked on CUDA, because that would wait for the device).
         RuntimeError: in ``step``, a sparse gradient.
 
     Example:
@@ -72,7 +72,7 @@ class UniformAdam(torch.optim.Optimizer):
         super().__init__(params, {**options, "maximize": maximize, "foreach": foreach, "capturable": capturable})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, after a look at its hyperparameters."""
+        """Adds a group after checking its hyperparameters."""
         options = {**self.defaults, **param_group}
         lr = options["lr"]
         per_mesh = isinstance(lr, Tensor) and lr.dim() == 1 and lr.numel() != 1
@@ -164,7 +164,7 @@ class UniformAdam(torch.optim.Optimizer):
     def _state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:
-            # On the device only where it has to be there: to read it would wait for the device.
+            # On the device only if needed: reading it would wait for the device.
             state["step"] = torch.zeros((), device=parameter.device if group["capturable"] else "cpu")
             state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
@@ -173,12 +173,12 @@ class UniformAdam(torch.optim.Optimizer):
         return state
 
     def _scales(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
-        """(N,), what the mean gradient of each mesh is multiplied with."""
+        """(N,), the factor of the mean gradient of each mesh."""
         largest = self._segments(parameter).maxima(self._rows(state["exp_avg_sq"]))
         if group["amsgrad"]:
             largest = torch.maximum(state["max_uniform_sq"], largest, out=state["max_uniform_sq"])
         beta1, beta2 = group["betas"]
-        # In double precision: 1 - 0.999 has few digits in single.
+        # In double precision: 1 - 0.999 has few correct digits in single precision.
         step, lr, largest = state["step"].double(), group["lr"], largest.double()
         if isinstance(lr, Tensor) and lr.dim() > 0:  # of a batch that was moved since
             lr = lr.to(largest.device)
@@ -188,7 +188,8 @@ class UniformAdam(torch.optim.Optimizer):
                 divisor = math.sqrt(largest.item() / (1 - beta2**step)) + group["eps"]
                 return parameter.new_tensor([-lr / (1 - beta1**step) / (divisor if divisor > 0 else 1)])
         divisor = (largest / (1 - beta2**step)).sqrt() + group["eps"]
-        divisor = torch.where(divisor > 0, divisor, 1)  # no gradient yet, and no eps: stay, do not divide zero by zero
+        # No gradient yet and eps = 0: do not move, and do not divide zero by zero.
+        divisor = torch.where(divisor > 0, divisor, 1)
         return (-lr / (1 - beta1**step) / divisor).to(parameter.dtype)
 
 

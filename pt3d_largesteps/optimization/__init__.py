@@ -1,4 +1,4 @@
-"""The driver: a loss, a config, and what goes on between them."""
+"""The driver: minimises a loss according to a config."""
 
 from pt3d_largesteps.optimization.config import COARSE_TO_FINE, FROM_HULL, OptimizationConfig, Stage
 from pt3d_largesteps.optimization.driver import optimize

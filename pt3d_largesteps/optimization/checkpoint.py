@@ -1,4 +1,4 @@
-"""Files from which an optimisation resumes: written whole or not at all, and read without running code."""
+"""Checkpoint files, from which an optimisation resumes: written completely or not at all, and read without running code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORMAT = 1
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes beside the file first: a crash leaves the old file intact."""
+    """Writes a temporary file first, then replaces the old one: a crash leaves the old file intact."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -32,7 +32,7 @@ def load_checkpoint(path: Path, names: Mapping[str, Any], run_of: dict[str, Any]
     Args:
         path: of the file.
         names: of the parts of a state, each with the names of its own parts, or with None.
-        run_of: what has to be the same for the run to be the same.
+        run_of: the arguments that must equal those of the saved run.
 
     Raises:
         ValueError: the file is not a checkpoint, is one of another version of this package, or of another run.
@@ -41,7 +41,7 @@ def load_checkpoint(path: Path, names: Mapping[str, Any], run_of: dict[str, Any]
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # torch's reader raises all kinds of what it meets in other files
+    except Exception as error:  # torch's reader raises many kinds of errors for other files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint: expected a file that optimize has written, got {path}: {reason}") from None
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
@@ -57,7 +57,7 @@ def load_checkpoint(path: Path, names: Mapping[str, Any], run_of: dict[str, Any]
     if different:
         raise ValueError(
             f"checkpoint: expected one of the same run, got {path}, of a run with {', '.join(different)};"
-            " remove it to begin anew"
+            " remove it to start again"
         )
     return state
 
@@ -74,18 +74,18 @@ def _compared(names: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[list[
 
 
 def _different(saved: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """What sets two runs apart, in words."""
+    """The differences between two runs, in words."""
     words = []
     for name, value in given.items():
         if name == "config":
-            words += [f"{key} {saved[name][key]} and not {now}" for key, now in value.items() if saved[name][key] != now]
+            words += [f"{key} {saved[name][key]} instead of {now}" for key, now in value.items() if saved[name][key] != now]
         elif saved[name] != value:
-            words.append(f"another {name}" if name == "start" else f"{name} {saved[name]!r} and not {value!r}")
+            words.append(f"another {name}" if name == "start" else f"{name} {saved[name]!r} instead of {value!r}")
     return words
 
 
 def digest(tensors: Sequence[torch.Tensor | None]) -> str:
-    """A short text that is another one for other numbers."""
+    """A hash of the tensors' shapes, dtypes and numbers."""
     total = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
         total.update(b"none" if tensor is None else repr((tensor.shape, tensor.dtype)).encode())
@@ -94,10 +94,10 @@ def digest(tensors: Sequence[torch.Tensor | None]) -> str:
 
 
 def checked_path(path: str | Path) -> Path:
-    """A path at which a file can be; its folder is made now, not after the first hundred steps.
+    """A path at which a file can be written; its folder is made now, to fail before the first step.
 
     Raises:
-        OSError, TypeError, ValueError: where it cannot be.
+        OSError, TypeError, ValueError: no file can be written there.
     """
     path = Path(path)
     if path.is_dir():
@@ -107,13 +107,13 @@ def checked_path(path: str | Path) -> Path:
 
 
 def random_states() -> list[torch.Tensor]:
-    """Of torch's own generators, which losses may use."""
+    """The states of torch's own generators, which losses may use."""
     states = [torch.get_rng_state()]
     return states + (torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])
 
 
 def set_random_states(states: list[torch.Tensor]) -> None:
-    """Puts the generators where they were; with fewer devices than then, those that there are."""
+    """Restores the generators; with fewer devices than before, only those that exist."""
     torch.set_rng_state(states[0].cpu())
     if len(states) > 1 and torch.cuda.is_available():
         for device, state in enumerate(states[1 : 1 + torch.cuda.device_count()]):

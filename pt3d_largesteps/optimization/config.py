@@ -1,4 +1,4 @@
-"""What an optimisation is told in numbers: its steps, their size, and the stages from coarse to fine."""
+"""The settings of an optimisation: number and size of the steps, and the stages from coarse to fine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Stage:
     """A part of an optimisation on one set of triangles, with one lambda.
 
     Attributes:
-        begin: the part of all steps after which it begins, in [0, 1).
+        begin: the fraction of all steps after which the stage begins, in [0, 1).
         lambda_: of the parameterisation; at least 0.
-        num_verts, edge_length, edge_scale: what the meshes are remeshed to when it begins, as :func:`~pt3d_largesteps.remesh`
-            has it; one of them, or none: the triangles stay.
+        num_verts, edge_length, edge_scale: the remeshing target when the stage begins, as for :func:`~pt3d_largesteps.remesh`;
+            at most one of them. Without one the triangles stay.
     """
 
     begin: float
@@ -41,7 +41,7 @@ class Stage:
         return {name: value for name, value in targets.items() if value is not None}
 
 
-# From a sphere of a few hundred vertices, which has the large forms to find first
+# From a sphere of a few hundred vertices, which must find the large forms first
 COARSE_TO_FINE = (
     Stage(0.0, lambda_=9.0),
     Stage(0.12, lambda_=7.0, num_verts=2000),
@@ -49,7 +49,7 @@ COARSE_TO_FINE = (
     Stage(0.5, lambda_=2.0, num_verts=9000),
     Stage(0.7, lambda_=1.0, num_verts=18000),
 )
-# From a hull of some 5,000 vertices, which has them already
+# From a hull of some 5,000 vertices, which already has the large forms
 FROM_HULL = (
     Stage(0.0, lambda_=4.0),
     Stage(0.4, lambda_=2.0, num_verts=9000),
@@ -59,26 +59,26 @@ FROM_HULL = (
 
 @dataclass(frozen=True)
 class OptimizationConfig:
-    """How :func:`~pt3d_largesteps.optimize` goes about it; the defaults are for shapes of any size and kind.
+    """Settings of :func:`~pt3d_largesteps.optimize`; the defaults are for shapes of any size and kind.
 
     Attributes:
-        steps: of the optimiser, unless it ends early.
+        steps: number of optimiser steps, unless the run ends early.
         stages: in the order of their beginnings, the first at 0.
         lr: step size at the beginning, in mean edge lengths of each mesh as its stage begins, or in the units of the vertices.
-        lr_decay: what the step size has been multiplied by at the end; in between it falls exponentially.
+        lr_decay: the last step size divided by the first one; the decay between them is exponential.
         lr_unit: "edge" or "absolute".
-        moments: of the optimiser when a stage begins: "reset", or "interpolate" for the new vertices, which brings a little
-            where the stages change little, as from a hull, and holds back where they change much.
-        views_per_step: of a loss that has views; each is taken once, in random order, before any is taken again.
-        patience: a stage ends early once the loss has not fallen by ``min_improvement`` (relative) in so many steps; after the
-            last one the optimisation ends. The loss is the held-out one where there is one. None: every step is done.
+        moments: what happens to the optimiser's moments when a stage begins: "reset", or "interpolate" for the new vertices.
+            Interpolation helps a little if the stages change little, as from a hull, and slows the run if they change much.
+        views_per_step: for a loss with views; each view is used once, in random order, before any is used again.
+        patience: a stage ends early if the loss has not fallen by ``min_improvement`` (relative) in this many steps; after the
+            last stage the optimisation ends. The held-out loss is used if there is one. None: all steps are done.
         min_improvement: in [0, 1).
-        check_every: steps between two looks at the held-out loss, or at the mean of the loss since the last look.
-        untangle: whether faces that still intersect at the end are repaired (:func:`~pt3d_largesteps.untangle`).
+        check_every: steps between two checks of the held-out loss, or of the mean loss since the last check.
+        untangle: whether self-intersecting faces are repaired at the end (:func:`~pt3d_largesteps.untangle`).
         seed: of the order of the views.
 
     Raises:
-        TypeError, ValueError: what is out of range, by its name.
+        TypeError, ValueError: an attribute is out of range; the message names it.
 
     Example:
         >>> config = OptimizationConfig(steps=400, stages=(Stage(0.0, lambda_=19.0),))

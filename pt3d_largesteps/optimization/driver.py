@@ -1,4 +1,4 @@
-"""The driver: a loss of meshes is minimised from coarse to fine, in steps relative to the triangles, up to an end.
+"""The driver: minimises a loss of meshes from coarse to fine, with steps relative to the edge lengths.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 4.2 (remeshing, and
 the step size that follows the edges).
@@ -33,29 +33,29 @@ def optimize(
 ) -> OptimizationResult:
     """Minimises a loss of a batch of meshes, coarse to fine.
 
-    Each mesh of the batch has its own step size; with a loss for each of them (N,) none feels the others, but for
-    ``config.patience``, which looks at their mean.
+    Each mesh of the batch has its own step size. With one loss per mesh (N,) the meshes do not affect each other, except that
+    ``config.patience`` looks at their mean loss.
 
     Args:
-        start: ``Meshes``, any batch; their textures are carried along as far as :func:`~pt3d_largesteps.remesh` can.
-        loss: called with the meshes; or, if it has a number ``num_views``, with the meshes and a list of views, as
+        start: ``Meshes``, any batch; their textures are kept as far as :func:`~pt3d_largesteps.remesh` can.
+        loss: called with the meshes or, if it has an attribute ``num_views``, with the meshes and a list of views, like
             :class:`~pt3d_largesteps.renderers.ImageLoss`. Returns one number, or (N,), one for each mesh.
-        config: the defaults unless given.
-        held_out: a loss like the other, of what the optimisation does not see; with all its views. It is looked at for the
-            history, and decides on the end (``config.patience``).
-        pinned: vertices that stay where they are, as for :class:`~pt3d_largesteps.LargeSteps`.
-        parameterize: makes what is optimised; :func:`large_steps` unless given.
-        callbacks: called after each step with the :class:`Optimization`, whose ``stop()`` ends it.
-        checkpoint: a file. Where it is there already the run that wrote it is gone on with, to the same result to the bit; it
-            is written every ``checkpoint_every`` steps and at the end. Losses may draw from torch's random numbers, no others.
+        config: default: ``OptimizationConfig()``.
+        held_out: a loss of held-out data, called with all its views. It is recorded in the history
+            and decides when to stop (``config.patience``).
+        pinned: pinned vertices, as for :class:`~pt3d_largesteps.LargeSteps`.
+        parameterize: makes the module and its optimiser; default: :func:`large_steps`.
+        callbacks: called after each step with the :class:`Optimization`; its ``stop()`` ends the run.
+        checkpoint: a file, written every ``checkpoint_every`` steps and at the end. If it exists, the run resumes; the result
+            is bit-identical to that of an uninterrupted run if losses draw random numbers only from torch.
         checkpoint_every: steps.
-        checkpoint_label: what else makes the run what it is, such as the name of the target; a checkpoint of another start,
-            config, number of views or label is refused.
+        checkpoint_label: identifies the run further, such as the name of the target. A checkpoint of another start, config,
+            number of views or label is refused.
 
     Raises:
-        ImportError: what the config needs is not installed.
-        TypeError, ValueError: a loss that is no tensor of one or N numbers, or is NaN or infinite (with step and mesh);
-            a checkpoint of another run; arguments out of range.
+        ImportError: a package that the config needs is not installed.
+        TypeError, ValueError: a loss that is not a tensor of one or N numbers, or is NaN or infinite (with step and mesh); a
+            checkpoint of another run; arguments out of range.
 
     Example:
         >>> loss = ImageLoss(renderer, cameras, images)

@@ -1,4 +1,4 @@
-"""The length that steps are measured by."""
+"""The mean edge length, the unit of step sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def mean_edge_lengths(meshes: Any) -> Tensor:
-    """(N,), the mean length of the edges of each mesh, each edge once; 0 of a mesh without any.
+    """(N,), the mean edge length of each mesh, each edge counted once; 0 for a mesh without edges.
 
     Example:
         >>> optimizer.param_groups[0]["lr"] = 0.5 * mean_edge_lengths(meshes)

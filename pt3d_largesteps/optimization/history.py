@@ -1,4 +1,4 @@
-"""What is remembered of an optimisation, and its plot."""
+"""The recorded numbers of an optimisation, and their plot."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class History:
     """Numbers of every step.
 
     Attributes:
-        losses: for each step the loss of each mesh; or one number, where the loss is one for all.
+        losses: for each step the loss of each mesh, or one number if the loss is one for all.
         lrs: step sizes, in the units of the vertices; of each mesh.
-        seconds: that the steps took, without what happens between them.
+        seconds: time of each step, without the work between steps.
         held_out: (steps done, loss).
-        stages: (steps done when it began, vertices of all meshes together).
-        remesh_seconds: of all remeshings.
+        stages: (steps done when the stage began, vertices of all meshes together).
+        remesh_seconds: time of all remeshings.
     """
 
     losses: list[list[float]] = field(default_factory=list)
@@ -33,7 +33,7 @@ class History:
         return [sum(losses) / max(len(losses), 1) for losses in self.losses]
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """The loss of every step, with the stages marked; a matplotlib figure, and a file where a path is given.
+        """The loss of every step, with the stages marked: a matplotlib figure, also saved if a path is given.
 
         Example:
             >>> result.history.plot("loss.png")

@@ -46,9 +46,8 @@ class OptimizationResult:
     Attributes:
         meshes: the ``Meshes``, detached.
         history: the numbers of every step.
-        ended: "steps" (all were done), "stalled" (the last stage brought nothing more) or "stopped" (by a callback).
-        repaired: (N,) int64, the faces of each mesh that intersected others before they were repaired; None where that was
-            not asked for.
+        ended: "steps" (all were done), "stalled" (the last stage stopped improving) or "stopped" (by a callback).
+        repaired: (N,) int64, the number of self-intersecting faces of each mesh before the repair; None without repair.
     """
 
     meshes: Any
@@ -58,13 +57,13 @@ class OptimizationResult:
 
 
 class Optimization:
-    """An optimisation as it goes on: what callbacks are given, and what :func:`optimize` runs; arguments as there.
+    """A running optimisation. :func:`optimize` runs it and passes it to callbacks; the arguments are the same.
 
     Attributes:
-        config, history: as they are.
+        config, history: the config and the history so far.
         step: steps done.
-        module, optimizer: of the present stage; a call of the module gives the meshes, with gradients.
-        edge_lengths: (N,), mean edge of each mesh as the stage began.
+        module, optimizer: those of the current stage; a call of the module returns the meshes, with gradients.
+        edge_lengths: (N,), mean edge length of each mesh at the start of the stage.
 
     Example:
         >>> optimization = Optimization(start, loss)
@@ -130,7 +129,7 @@ class Optimization:
 
     @torch.no_grad()
     def meshes(self) -> Any:
-        """The meshes as they are, detached."""
+        """The current meshes, detached."""
         return self.module().detach()
 
     @property
@@ -139,11 +138,11 @@ class Optimization:
         return self._ended is not None or self._progress.stage_is_due
 
     def stop(self) -> None:
-        """For callbacks: no step follows this one. :meth:`run` goes on, if it is called again, and so does a checkpoint."""
+        """For callbacks: ends the run after this step. Another call of :meth:`run`, or the checkpoint, resumes it."""
         self._ended = self._ended or "stopped"
 
     def run(self) -> OptimizationResult:
-        """Takes the steps that are left."""
+        """Takes the remaining steps."""
         self._ended = None if self._ended == "stopped" else self._ended
         while self._ended is None:
             if self._progress.stage_is_due:
@@ -162,14 +161,14 @@ class Optimization:
     def _take_step(self) -> None:
         start = time.perf_counter()
         lrs = self._progress.lr * (self.edge_lengths if self.config.lr_unit == "edge" else torch.ones_like(self.edge_lengths))
-        per_mesh = len(set(lrs.tolist())) > 1  # which not every optimiser takes
+        per_mesh = len(set(lrs.tolist())) > 1  # not every optimiser accepts a tensor
         for group in self.optimizer.param_groups:
             group["lr"] = lrs if per_mesh else float(lrs.sum()) / max(len(lrs), 1)
         self.optimizer.zero_grad()
         losses = evaluate("loss", self._loss, self.module(), self._views.draw(), self.step)
         if len(self._begin.verts_packed()):
             if not losses.requires_grad:
-                raise ValueError("loss: expected one that depends on the vertices of the meshes, got one without gradient")
+                raise ValueError("loss: expected a tensor that depends on the vertices and requires gradients, got one without")
             losses.sum().backward()
             self.optimizer.step()
         self.history.losses.append(losses.detach().reshape(-1).tolist())
@@ -185,7 +184,7 @@ class Optimization:
         return float(evaluate("held_out", self._held_out, self.module(), views, self.step).mean())
 
     def _next_stage(self) -> None:
-        """Remeshes, if it is to, and makes the parameter anew from the positions."""
+        """Remeshes if the stage has a target, and makes a new parameter from the positions."""
         start = time.perf_counter()
         self._progress.begin_stage()
         old = self.optimizer
@@ -214,7 +213,7 @@ class Optimization:
         self.module, self.optimizer = self._parameterize(self._begin, self._progress.stage.lambda_, self._pinned)
 
     def _state(self) -> dict[str, Any]:
-        """All that the rest of the run depends on. The parameter belongs to the meshes of the stage's beginning."""
+        """Everything that the rest of the run depends on. The parameter belongs to the meshes at the start of the stage."""
         textures = self._begin.textures
         return {
             "run_of": self._run_of,
@@ -246,7 +245,7 @@ class Optimization:
         self.step, self._ended = state["step"], state["ended"]
         self._pinned = None if state["pinned"] is None else state["pinned"].to(device)
         verts, faces = ([one.to(device) for one in state[name]] for name in ("verts", "faces"))
-        textures: Any = self._begin.textures if state["has_textures"] else None  # those that no remesher has left behind
+        textures: Any = self._begin.textures if state["has_textures"] else None  # unless a remeshing has dropped them
         if state["features"] is not None:
             textures = textures.__class__(verts_features=[one.to(device) for one in state["features"]])
         self._begin = self._begin.__class__(verts=verts, faces=faces, textures=textures)

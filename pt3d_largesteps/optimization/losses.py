@@ -1,4 +1,4 @@
-"""Losses as users write them, and what they have to return."""
+"""Loss functions of users, and the check of what they return."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from pt3d_largesteps._checks import describe
 
-Loss = Callable[..., Tensor]  # of meshes; or of meshes and a list of views, where it has a number num_views
+Loss = Callable[..., Tensor]  # of meshes; or of meshes and a list of views, if it has an attribute num_views
 
 
 def evaluate(name: str, loss: Loss, meshes: Any, views: list[int], step: int) -> Tensor:
     """The loss of these meshes: one number, or (N,).
 
     Raises:
-        TypeError, ValueError: something else, or NaN or infinite; with the name, the step and the mesh.
+        TypeError, ValueError: another shape or type, or NaN or infinite; the message has the name, the step and the mesh.
     """
     losses = loss(meshes, views) if hasattr(loss, "num_views") else loss(meshes)
     if not isinstance(losses, Tensor) or losses.shape not in ((), (1,), (len(meshes),)):

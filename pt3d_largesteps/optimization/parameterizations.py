@@ -1,4 +1,4 @@
-"""What the optimisation moves: a module whose call gives the meshes, and its optimiser."""
+"""Parameterisations: a module whose call returns the meshes, and its optimiser."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pt3d_largesteps.optim.uniform_adam import UniformAdam
 from pt3d_largesteps.solvers.base import SolverFactory
 from pt3d_largesteps.steps.meshes import LargeSteps
 
-# Makes of the meshes, lambda and the mask of what is pinned (V,) a module whose call gives the meshes, and its optimiser. The
-# driver sets the step size of all groups: a number, or (N,) where meshes of a batch differ, which UniformAdam takes. For
-# moments that are interpolated the parameters have to be packed, (V, ...). What else is to be learned belongs into an optimiser
-# of its own, in a callback.
+# A function of the meshes, lambda and the mask of pinned vertices (V,). It returns a module, whose call returns the meshes, and
+# its optimiser. The driver sets the step size of all groups: a number, or (N,) if the meshes of a batch differ, which
+# UniformAdam accepts. To interpolate moments the parameters must be packed, (V, ...). Other parameters to learn need their own
+# optimiser, in a callback.
 Parameterization = Callable[[Any, float, Tensor | None], tuple[nn.Module, torch.optim.Optimizer]]
 
 
@@ -29,7 +29,8 @@ def large_steps(
 
     Args:
         laplacian, solver: of :class:`~pt3d_largesteps.LargeSteps`.
-        betas: of :class:`~pt3d_largesteps.UniformAdam`. The second moment forgets sooner than Adam's usual: stages are short.
+        betas: of :class:`~pt3d_largesteps.UniformAdam`. The second moment decays faster than usual in Adam, because stages are
+            short.
 
     Example:
         >>> optimize(start, loss, parameterize=large_steps(laplacian="cotangent"))
@@ -37,7 +38,7 @@ def large_steps(
 
     def parameterize(meshes: Any, lambda_: float, pinned: Tensor | None) -> tuple[nn.Module, torch.optim.Optimizer]:
         steps = LargeSteps(meshes, lambda_, laplacian=laplacian, solver=solver, pinned=pinned)
-        # Gradients shrink as shapes grow; Adam's usual 1e-8 would count for shapes measured in millimetres.
+        # Gradients shrink as shapes grow; Adam's usual 1e-8 would matter for shapes measured in millimetres.
         return steps, UniformAdam(steps.parameters(), betas=betas, eps=1e-20)
 
     return parameterize

@@ -1,4 +1,4 @@
-"""Where an optimisation is between its first step and its last one."""
+"""The progress of an optimisation: its step, stage and step size."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pt3d_largesteps.optimization.history import History
 
 
 class Progress:
-    """A clock of ``config.steps`` ticks that goes by one with each step, and leaps to the next stage where one stalls.
+    """A clock of ``config.steps`` ticks. It advances by one with each step, and jumps to the next stage if one stalls.
 
     Attributes:
         tick: 0 at the beginning, ``config.steps`` at the end.
-        index: of the present stage.
+        index: of the current stage.
     """
 
     def __init__(self, config: OptimizationConfig) -> None:
         self.config, self.tick, self.index = config, 0, 0
-        # Of few steps each stage gets one at least, as long as there are any.
+        # With few steps each stage gets at least one, while steps remain.
         self._begins = [max(round(stage.begin * config.steps), index) for index, stage in enumerate(config.stages)]
         self._begin_looking()
 
@@ -42,12 +42,12 @@ class Progress:
         return self.index + 1 < len(self._begins) and self.tick >= self._begins[self.index + 1]
 
     def begin_stage(self) -> None:
-        """The next one."""
+        """Begins the next stage."""
         self.index += 1
         self._begin_looking()
 
     def advance(self, step: int, history: History, held_out: Callable[[], float | None]) -> str | None:
-        """After a step: "steps" or "stalled" where it was the last one."""
+        """Advances after a step; returns "steps" or "stalled" if it was the last one."""
         config = self.config
         self.tick += 1
         if step % config.check_every == 0 or self.tick >= config.steps:

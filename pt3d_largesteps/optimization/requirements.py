@@ -1,4 +1,4 @@
-"""What a config needs that not everybody has."""
+"""The optional packages that a config needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pt3d_largesteps.optimization.config import OptimizationConfig
 
 
 def check_installed(config: OptimizationConfig) -> None:
-    """What is needed in the middle or at the end is looked for before the beginning."""
+    """Checks before the run for packages that are needed in the middle or at the end."""
     needed = {"igl.predicates": config.untangle, "gpytoolbox": any(stage.remeshing for stage in config.stages)}
     missing = [name.partition(".")[0] for name, is_needed in needed.items() if is_needed and not _is_installed(name)]
     if missing:
@@ -21,5 +21,5 @@ def check_installed(config: OptimizationConfig) -> None:
 def _is_installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # what it is a part of is not there
+    except ModuleNotFoundError:  # the parent package is missing
         return False

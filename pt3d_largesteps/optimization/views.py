@@ -1,4 +1,4 @@
-"""The views that the steps look at."""
+"""The choice of views for each step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pt3d_largesteps.optimization.config import OptimizationConfig
 
 
 class ShuffledViews:
-    """Each view once, in random order, then all again in another.
+    """Draws each view once, in random order, then all again in another order.
 
     Args:
-        num_views: 0 for a loss that has none.
-        config: with their number per step, and the seed.
+        num_views: 0 for a loss without views.
+        config: has the number of views per step, and the seed.
 
     Raises:
-        TypeError: a number of views that is none.
+        TypeError: ``num_views`` is not an integer of at least 0.
     """
 
     def __init__(self, num_views: int, config: OptimizationConfig) -> None:
@@ -29,7 +29,7 @@ class ShuffledViews:
         self._left: list[int] = []
 
     def draw(self) -> list[int]:
-        """Those of the next step."""
+        """The views of the next step."""
         drawn: list[int] = []
         while len(drawn) < self._per_step:
             if not self._left:

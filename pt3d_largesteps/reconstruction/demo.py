@@ -1,4 +1,4 @@
-"""The demo itself: a target, its reconstruction behind a progress bar, and the files that are left of it."""
+"""The demo: reconstructs a target with a progress bar, and writes the result files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_demo(options: argparse.Namespace, settings: Settings) -> int:
     """Reconstructs and writes; ``options`` are those of reconstruct.py. Returns the exit status.
 
     Raises:
-        TargetError: of the file with the target.
+        TargetError: the target file cannot be used.
         ThreeError: there is no three.js for the report.
     """
     options.out.mkdir(parents=True, exist_ok=True)
@@ -47,22 +47,22 @@ def run_demo(options: argparse.Namespace, settings: Settings) -> int:
 
 def _reconstruct(target: Meshes, settings: Settings, checkpoint: Path | None) -> Run:
     """Runs the optimisation behind a progress bar."""
-    every = 0.1 if sys.stderr.isatty() else 5.0  # seconds between two looks; a log file needs fewer
+    every = 0.1 if sys.stderr.isatty() else 5.0  # seconds between two updates; a log file needs fewer
     with tqdm(total=settings.steps, desc=settings.method, unit="step", mininterval=every, maxinterval=2 * every) as progress:
 
         def show(run: Optimization) -> None:
             history = run.history
             progress.set_postfix(loss=f"{history.mean_losses[-1]:.4f}", verts=history.stages[-1][1], refresh=False)
-            progress.update(run.step - progress.n)  # a run that goes on begins with those that were done
+            progress.update(run.step - progress.n)  # a resumed run starts at the steps that are done
 
         run = reconstruct(target, settings, show, checkpoint)
     if run.interrupted:
-        print(f"interrupted after {len(run.history.losses)} of {settings.steps} steps; writing what there is")
+        print(f"interrupted after {len(run.history.losses)} of {settings.steps} steps; writing the result so far")
     return run
 
 
 def _write(run: Run, target: Meshes, name: str, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
-    """The result first, then what is said of it; returns the measures."""
+    """Writes the result first, then its pictures and measures; returns the measures."""
     out = options.out
     save_obj(out / "result.obj", run.meshes.verts_packed().cpu(), run.meshes.faces_packed().cpu())
     measures = measure(run, target, settings)

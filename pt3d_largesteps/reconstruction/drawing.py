@@ -1,4 +1,4 @@
-"""A mesh into a plot: shaded, or with its triangles."""
+"""Draws a mesh into a plot: shaded, or with its triangles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHITE = (1.0, 1.0, 1.0)
 
 @torch.no_grad()
 def draw_mesh(axis: Axes, meshes: Meshes, camera: CamerasBase, wireframe: bool, resolution: int = 384) -> None:
-    """A shaded picture, and over it the edges of the faces that look at the camera and are nearest to it."""
+    """A shaded picture with the edges of the visible faces drawn over it."""
     renderer = PyTorch3DRenderer(resolution, SphericalHarmonicsLight.default(), background=WHITE)
     image = renderer(meshes, camera)[0, ..., :3].clamp(0, 1)
     axis.imshow((0.5 + 0.5 * image if wireframe else image).numpy(), interpolation="bilinear")

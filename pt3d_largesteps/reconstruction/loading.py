@@ -1,4 +1,4 @@
-"""Target meshes from files, checked and put into the unit ball."""
+"""Target meshes from files, checked and scaled into the unit ball."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_target(path: str | Path) -> Meshes:
     """
     path = Path(path)
     if not path.is_file():
-        reason = "is no regular file" if path.exists() else "does not exist"
+        reason = "is not a regular file" if path.exists() else "does not exist"
         raise TargetError(f"target: expected a mesh file, got {path}, which {reason}")
     readers = {".obj": (_read_obj, _read_trimesh), ".ply": (_read_ply, _read_trimesh)}
     reasons = []
@@ -30,7 +30,7 @@ def load_target(path: str | Path) -> Meshes:
         try:
             verts, faces = reader(path)
             break
-        except Exception as error:  # every reader has exceptions of its own; what matters is that it cannot be read
+        except Exception as error:  # every reader has its own exceptions; all mean that the file cannot be read
             reasons.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
     else:
         raise TargetError(f"target: expected a mesh file, got {path}, which cannot be read ({'; '.join(reasons)})")
@@ -38,7 +38,7 @@ def load_target(path: str | Path) -> Meshes:
 
 
 def checked_target(verts: torch.Tensor, faces: torch.Tensor, name: str) -> Meshes:
-    """One ``Meshes`` of the vertices that faces use."""
+    """One ``Meshes`` with only the vertices that faces use."""
     if len(faces) == 0 or len(verts) == 0:
         raise TargetError(f"target: expected a surface, got {name}, which has no faces ({len(verts)} vertices)")
     if int(faces.min()) < 0 or int(faces.max()) >= len(verts):
@@ -61,7 +61,7 @@ def into_unit_ball(meshes: Meshes) -> Meshes:
 
 
 def _in_unit_ball(verts: torch.Tensor) -> torch.Tensor:
-    """In float64, and scaled before it is squared: coordinates of 1e30 are as good as any."""
+    """In float64, and scaled before squaring, so that coordinates of 1e30 do not overflow."""
     verts = verts / verts.abs().max()
     verts = verts - (verts.amax(0) + verts.amin(0)) / 2
     return verts / verts.norm(dim=1).max()
@@ -74,7 +74,7 @@ def _read_obj(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _read_ply(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     with path.open("rb") as file:
-        if b"end_header" not in file.read(1 << 20):  # PyTorch3D's reader would look for it for ever
+        if b"end_header" not in file.read(1 << 20):  # PyTorch3D's reader would search for it forever
             raise ValueError("its header has no end")
     verts, faces = load_ply(path)
     return verts, faces

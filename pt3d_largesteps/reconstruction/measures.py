@@ -1,4 +1,4 @@
-"""What is measured of a reconstruction, as a flat dictionary and as a table."""
+"""The measures of a reconstruction, as a flat dictionary and as a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pt3d_largesteps.renderers import PyTorch3DRenderer
 SAMPLINGS = 8
 HELD_OUT_VIEWS = 16
 HELD_OUT_RESOLUTION = 256
-HELD_OUT_TURN = 1.0  # radians; none of the held-out cameras is one of the given ones
+HELD_OUT_TURN = 1.0  # radians; so no held-out camera equals a given one
 
 _LABELS = {
     "method": "method",
@@ -55,7 +55,7 @@ _LABELS = {
 def measure(run: Run, target: Meshes, settings: Settings) -> dict[str, Any]:
     """Distances are squared, in units of the target's bounding sphere; means over ``SAMPLINGS`` of 10,000 points on each.
 
-    One sampling has a noise of 1 % of its own.
+    A single sampling has a noise of 1 %.
     """
     result = run.meshes
     distance, noise = _mean_distance(result, target), _mean_distance(target, target)
@@ -100,7 +100,7 @@ def _mean_distance(meshes: Meshes, reference: Meshes) -> SurfaceDistance:
 
 
 def labelled(measures: dict[str, Any]) -> dict[str, Any]:
-    """The numbers by what they are called in words."""
+    """The numbers, by their names in words."""
     return {label: measures[key] for key, label in _LABELS.items()}
 
 

@@ -1,6 +1,6 @@
 """The methods that are compared: large steps, plain Adam on the vertices, and Adam with a Laplacian regulariser.
 
-The driver does not know which one it drives: stages, remeshing and the rule for the step size are the same.
+The driver treats all methods alike: stages, remeshing and the rule for the step size are the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Positions(nn.Module):
         super().__init__()
         self._template = meshes
         self._sizes = meshes.num_verts_per_mesh().tolist()
-        self.verts = nn.Parameter(meshes.verts_packed().clone())  # packed, as moments are carried over remeshings
+        self.verts = nn.Parameter(meshes.verts_packed().clone())  # packed, so that moments can be carried over remeshings
 
     def forward(self) -> Meshes:
         return self._template.update_padded(list_to_padded(list(self.verts.split(self._sizes))))
@@ -44,7 +44,8 @@ class RegularizedLoss:
 
 
 def parameterization(method: str, solver: str, seconds: dict[str, float]) -> Parameterization:
-    """Of one of ``METHODS``; the time of solves and optimisers is added to ``seconds["solve"]`` and ``["optimizer"]``."""
+    """The parameterisation of one of ``METHODS``. Adds the time of solves and optimisers to ``seconds["solve"]`` and
+    ``["optimizer"]``."""
     make = large_steps(solver=solver) if method == "large-steps" else _adam
 
     def parameterize(meshes: Meshes, lambda_: float, pinned: Tensor | None) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -1,4 +1,4 @@
-"""Shapes from pictures of them: what is moved until its pictures are those of the target, and what is kept of the run."""
+"""Reconstructs shapes from pictures: moves a start until its pictures match those of the target, and records the run."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ PLAIN_VERTS = 2562  # without remeshing
 
 @dataclass
 class Run:
-    """What a run leaves.
+    """The result of a run.
 
     Attributes:
         start, meshes: the first shape and the last one.
-        timed_steps: how many the seconds are of; fewer than there are where a run was gone on with.
+        timed_steps: the number of steps that the seconds cover; fewer than all in a resumed run.
         history: of the driver.
         loss: of the last shape, over all given views.
-        frames: (step, meshes) from time to time, for looking back.
+        frames: (step, meshes) at intervals, for the report.
         seconds: spent in the solve, in rendering, in the optimiser, in remeshing, in the start.
-        repaired: faces that intersected others at the end, before they were repaired.
+        repaired: number of self-intersecting faces at the end, before the repair.
         interrupted: whether Ctrl-C ended it.
     """
 
@@ -63,7 +63,7 @@ def reconstruct(
 ) -> Run:
     """Minimises the mean absolute difference of shaded images, four views at a time.
 
-    Ctrl-C ends it early: the run so far is returned. With a checkpoint a run that was killed is gone on with.
+    Ctrl-C ends it early and returns the run so far. With a checkpoint a killed run resumes.
     """
     return _reconstruct([target], settings, on_step, checkpoint, checkpoint_every)[0]
 
@@ -91,7 +91,7 @@ def reconstruct_together(
 ) -> list[Run]:
     """A run for each target, all of them steps of one optimisation on a ragged batch.
 
-    They share nothing but the order of the views: each has its own loss, its own step size and, once it is remeshed, its own
+    They share only the order of the views: each has its own loss, its own step size and, after the first remeshing, its own
     topology. Ctrl-C ends it without a result.
     """
     runs = _reconstruct(targets, settings, on_step)
@@ -124,7 +124,7 @@ def _optimize(
     *,
     begin: float,
 ) -> list[Run]:
-    """A run for each target; ``begin`` is when the first of it began, by ``time.perf_counter``."""
+    """A run for each target; ``begin`` is the start time by ``time.perf_counter``."""
     start = start_meshes(image_loss, settings)
     seconds = dict.fromkeys(("solve", "render", "optimizer", "remesh"), 0.0)
     seconds["start"] = time.perf_counter() - begin
@@ -136,7 +136,7 @@ def _optimize(
             frames.append((run.step, run.meshes()))
 
     label = ""
-    if checkpoint is not None:  # of other pictures, or of another method, none is to be gone on with
+    if checkpoint is not None:  # a checkpoint of other pictures or of another method must not be resumed
         label = f"{settings.method} {settings.reg} {settings.solver} {digest([image_loss.images])}"
     loss = RegularizedLoss(image_loss, settings.reg) if settings.method == "laplacian" else image_loss
     optimization = Optimization(
@@ -177,7 +177,7 @@ def _optimize(
 
 
 def start_meshes(image_loss: ImageLoss, settings: Settings) -> Meshes:
-    """For each target: a sphere, coarse if it will be refined, of 2,562 vertices if not; or the hull of its silhouettes."""
+    """For each target a sphere (coarse if it will be refined, else of 2,562 vertices) or the hull of its silhouettes."""
     silhouettes = image_loss.images[..., -1] if image_loss.images.dim() == 5 else image_loss.images[:, None, ..., -1]
     num_verts = HULL_VERTS if settings.remesh else PLAIN_VERTS
     sphere = ico_sphere(3 if settings.remesh and settings.start == "sphere" else 4, device=settings.device)
@@ -189,7 +189,7 @@ def start_meshes(image_loss: ImageLoss, settings: Settings) -> Meshes:
             try:
                 mesh = visual_hull(masks, image_loss.cameras, num_verts=num_verts)
             except ValueError as error:
-                warnings.warn(f"the start is a sphere, since there is no hull: {error}", stacklevel=2)
+                warnings.warn(f"the start is a sphere, because making the hull failed: {error}", stacklevel=2)
         starts.append(mesh)
     return join_meshes_as_batch(starts)
 

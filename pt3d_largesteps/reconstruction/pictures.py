@@ -36,7 +36,7 @@ def save_comparison(path: Path, target: Meshes, start: Meshes, result: Meshes, c
 
 
 def save_row(path: Path, shapes: dict[str, Meshes]) -> None:
-    """Shapes side by side, shaded, and below with their wireframes; under their names."""
+    """Shapes side by side with their names: shaded, and below with their wireframes."""
     camera = turntable_cameras(8)[[0]]
     figure, axes = plt.subplots(2, len(shapes), figsize=(2.4 * len(shapes), 5.1), layout="constrained", squeeze=False)
     for column, (name, meshes) in enumerate(shapes.items()):

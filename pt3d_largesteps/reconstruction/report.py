@@ -1,4 +1,4 @@
-"""A run as a page to look back at."""
+"""The report of a run as an HTML page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LABELS = {
 
 
 def begin_report(target: Meshes, name: str) -> Report:
-    """Without a run yet, but with its viewer.
+    """A report without a run, but with its viewer.
 
     Raises:
         ThreeError: there is no three.js.
@@ -40,7 +40,7 @@ def begin_report(target: Meshes, name: str) -> Report:
 
 
 def finish_report(report: Report, run: Run, settings: Settings, measures: dict[str, Any]) -> None:
-    """Puts into it what there is of the run, interrupted or not."""
+    """Adds the run, complete or interrupted."""
     for step, meshes in run.frames:
         report.add_frame(step, meshes)
     if run.repaired or run.interrupted:

@@ -1,4 +1,4 @@
-"""What the command line sets. Without torch, so that ``--help`` and a wrong argument need not wait for it."""
+"""The settings of the command line. Imports no torch, so that ``--help`` and wrong arguments answer at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_LR = {"large-steps": 1.3, "adam": 0.03, "laplacian": 0.03}
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line sets; see there."""
+    """The settings of the command line; its options describe them."""
 
     method: str = "large-steps"
     start: str = "hull"
@@ -33,7 +33,7 @@ class Settings:
     solver: str = "auto"
 
     def config(self) -> OptimizationConfig:
-        """For the driver; a given lambda is that of the first stage, and the others' are in proportion."""
+        """The config of the driver. A given lambda is that of the first stage; the others are scaled in proportion."""
         from pt3d_largesteps.optimization import COARSE_TO_FINE, FROM_HULL, OptimizationConfig, Stage
 
         plain = (Stage(0.0, lambda_=9.0),)

@@ -1,4 +1,4 @@
-"""Target shapes made in code: an animal with thin legs and fine relief, and shapes that are no deformed sphere."""
+"""Generated target shapes: an animal with thin legs and fine relief, and shapes of other topology than a sphere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pt3d_largesteps.reconstruction.signed_distances import capsule, cylinder, smooth_union, stadium, surface
 
-# Capsules: one end, the other end, the radius at each, and how softly it joins the rest.
+# Capsules: both ends, the radius at each end, and the smoothness of the union with the rest.
 _PARTS = (
     ((-0.45, 0.05, 0.0), (0.35, 0.08, 0.0), 0.25, 0.23, 0.10),  # body
     ((0.35, 0.15, 0.0), (0.58, 0.48, 0.0), 0.15, 0.10, 0.10),  # neck
@@ -25,7 +25,7 @@ _PARTS = (
     ((-0.65, 0.15, 0.0), (-0.98, 0.42, 0.05), 0.05, 0.025, 0.05),  # tail
 )
 
-# One end of the pretzel's rope to the other; both lie on its bottom, and it crosses itself in between.
+# The pretzel's rope from end to end; both ends lie at its bottom, and it crosses itself in between.
 _ROPE = (
     (0.42, -0.60, 0.06), (0.22, -0.28, 0.08), (0.0, 0.02, 0.06), (-0.22, 0.36, 0.0), (-0.50, 0.58, 0.0), (-0.80, 0.46, 0.0),
     (-0.90, 0.10, 0.0), (-0.76, -0.32, 0.0), (-0.42, -0.60, 0.0), (0.0, -0.70, 0.0), (0.42, -0.60, 0.0), (0.76, -0.32, 0.0),
@@ -35,9 +35,9 @@ _ROPE = (
 
 
 def animal(resolution: int = 96) -> Meshes:
-    """A closed surface of genus 0, about 14,000 vertices, before it is put into the unit ball.
+    """A closed surface of genus 0, about 14,000 vertices, not yet scaled into the unit ball.
 
-    It is the zero level of a signed distance: a smooth union of capsules, less a pattern of waves where the back is.
+    It is the zero level set of a signed distance: a smooth union of capsules minus a pattern of waves on the back.
 
     Args:
         resolution: samples of the distance along each axis.
@@ -150,7 +150,7 @@ def _pretzel_distance(points: Tensor) -> Tensor:
 
 
 def _smooth_curve(corners: Tensor, times: int) -> Tensor:
-    """Chaikin's corner cutting, which leaves the ends where they are."""
+    """Chaikin's corner cutting, which keeps the ends."""
     for _ in range(times):
         start, end = corners[:-1], corners[1:]
         cut = torch.stack([0.75 * start + 0.25 * end, 0.25 * start + 0.75 * end], dim=1).view(-1, 3)

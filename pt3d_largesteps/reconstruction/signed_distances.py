@@ -1,4 +1,4 @@
-"""Signed distances, negative inside, of simple solids, what joins them, and the surfaces that they describe."""
+"""Signed distances of simple solids (negative inside), their smooth union, and the surfaces that they describe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def surface(distance: Callable[[Tensor], Tensor], resolution: int, half_side: float = 1.1) -> Meshes:
-    """The zero level of a distance of points (..., 3), sampled in the cube [-half_side, half_side]^3."""
+    """The zero level set of a distance function of points (..., 3), sampled in the cube [-half_side, half_side]^3."""
     axis = torch.linspace(-half_side, half_side, resolution)
     values = distance(torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1))
     # scikit-image's, not PyTorch3D's, which leaves a few holes here

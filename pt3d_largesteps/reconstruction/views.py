@@ -17,7 +17,7 @@ def fibonacci_cameras(num_views: int, device: str | torch.device = "cpu", turn: 
     Args:
         num_views: at least 1.
         device: of the cameras.
-        turn: rotation of the whole arrangement about the vertical axis, in radians; for views apart from the given ones.
+        turn: rotation of all cameras about the vertical axis, in radians; gives views that differ from the given ones.
     """
     index = torch.arange(num_views, dtype=torch.float64) + 0.5
     height = 1 - 2 * index / num_views

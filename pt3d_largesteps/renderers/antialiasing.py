@@ -1,18 +1,17 @@
 """Antialiasing of the outlines, the part of an image through which silhouettes become differentiable.
 
-A rasteriser decides at pixel centres, so that a moving outline changes nothing until it crosses one. Between two
-neighbouring pixels of which one is inside a surface and the other outside, the outline crosses the line that joins
-their centres at a distance d in [0, 1] from the inside one. As in Laine et al., "Modular Primitives for
-High-Performance Differentiable Rendering", ACM TOG 39(6), 2020, Sec. 3.4, the two are blended by that distance:
+A rasteriser decides at pixel centres, so a moving outline changes nothing until it crosses one. If one of two neighbouring
+pixels is inside a surface and the other outside, the outline crosses the line between their centres at a distance d in [0, 1]
+from the inside one. As in Laine et al., "Modular Primitives for High-Performance Differentiable Rendering", ACM TOG 39(6),
+2020, Sec. 3.4, the two are blended by that distance:
 
     inside            outside         d < 1/2:  the inside pixel takes 1/2 - d of the outside colour
       o-------|---------o             d > 1/2:  the outside pixel takes d - 1/2 of the inside colour
       <---d-->
 
-There the crossing edge is looked for in the one triangle that the inside pixel sees, which finds few of them once
-triangles are smaller than pixels. Here the silhouette edges themselves are enumerated (those whose faces all lie on one
-side of them in the image), and each is cut with all the rows or columns of pixel centres that it crosses: rows for steep
-edges, columns for flat ones.
+Laine et al. search for the crossing edge only in the triangle that the inside pixel sees, which finds few edges if triangles
+are smaller than pixels. Here all silhouette edges are enumerated (edges whose faces all lie on one side of them in the image),
+and each is intersected with all rows or columns of pixel centres that it crosses: rows for steep edges, columns for flat ones.
 """
 
 from __future__ import annotations
@@ -56,9 +55,9 @@ def antialias(images: Tensor, scene: Scene, visible: VisibleFaces, perspective: 
     Args:
         images: (N, H, W, C), one colour for each pixel centre.
         scene: the meshes and their projection.
-        visible: what :func:`rasterize` found.
-        perspective: whether depth is to be interpolated perspectively.
-        z_clip: edges that reach nearer than this view-space depth are left out.
+        visible: the result of :func:`rasterize`.
+        perspective: whether depth is interpolated perspectively.
+        z_clip: edges that reach nearer than this view-space depth are skipped.
     """
     _, height, width, channels = images.shape
     pixels = ndc_to_pixels(scene.ndc, (height, width))
@@ -76,7 +75,7 @@ def antialias(images: Tensor, scene: Scene, visible: VisibleFaces, perspective: 
 
 @torch.no_grad()
 def _visible_crossings(scene: Scene, pixels: Tensor, visible: VisibleFaces, perspective: bool, z_clip: float) -> _Crossings:
-    """One crossing for each pair of pixels and side: the visible one that reaches furthest out."""
+    """One crossing for each pair of pixels and side: the visible one farthest out."""
     edges, side = _silhouette_edges(scene, pixels, z_clip)
     crossings = _all_crossings(scene, pixels, edges, side, visible.zbuf.shape, perspective)
     zbuf = visible.zbuf.flatten()
@@ -84,7 +83,7 @@ def _visible_crossings(scene: Scene, pixels: Tensor, visible: VisibleFaces, pers
     crossings = crossings[(crossings.depth < outside_depth) & (zbuf[crossings.inside] < outside_depth)]
     if crossings.edge.numel() == 0:
         return crossings
-    # The pair and its side: the inside pixel, whether a row or a column, and whether the outside pixel comes after.
+    # The pair and its side: the inside pixel, row or column, and whether the outside pixel comes after.
     pair = (crossings.inside * 2 + crossings.steep) * 2 + (crossings.outside > crossings.inside)
     unique_pairs, pair = torch.unique(pair, return_inverse=True)
     order = torch.arange(pair.shape[0], device=pair.device)
@@ -96,7 +95,7 @@ def _visible_crossings(scene: Scene, pixels: Tensor, visible: VisibleFaces, pers
 def _silhouette_edges(scene: Scene, pixels: Tensor, z_clip: float) -> tuple[Tensor, Tensor]:
     """The edges (K,) all of whose faces lie on one side of them in the image, and which: +1 if det(b - a, face - a) > 0.
 
-    The winding of the faces does not matter; an edge with one face (a boundary) always is one.
+    The winding of the faces does not matter; an edge with one face (a boundary) is always a silhouette edge.
     """
     corners = pixels.index_select(0, scene.faces.flatten()).view(-1, 3, 2)
     u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
@@ -113,7 +112,7 @@ def _silhouette_edges(scene: Scene, pixels: Tensor, z_clip: float) -> tuple[Tens
 
 
 def _oriented(pixels: Tensor, edges: Tensor, steep: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates (K, 2) of the ends of edges (K, 2): along the direction that is stepped through, and across it."""
+    """Coordinates (K, 2) of the ends of edges (K, 2): along the stepping direction, and across it."""
     ends = pixels.index_select(0, edges.flatten()).view(-1, 2, 2)  # (K, end, (col, row))
     col, row = ends[..., 0], ends[..., 1]
     return torch.where(steep[:, None], row, col), torch.where(steep[:, None], col, row)
@@ -122,7 +121,7 @@ def _oriented(pixels: Tensor, edges: Tensor, steep: Tensor) -> tuple[Tensor, Ten
 def _all_crossings(
     scene: Scene, pixels: Tensor, edges: Tensor, side: Tensor, shape: torch.Size, perspective: bool
 ) -> _Crossings:
-    """Cuts each silhouette edge with the rows (steep edges) or columns (flat ones) of pixel centres that it spans."""
+    """Intersects each silhouette edge with the rows (steep edges) or columns (flat ones) of pixel centres that it spans."""
     _, height, width = shape
     ends = scene.edges[edges]
     delta = pixels[ends[:, 1]] - pixels[ends[:, 0]]
@@ -141,8 +140,8 @@ def _all_crossings(
     t = (line - start) / (end - start)
     cut = across[owner, 0] + t * (across[owner, 1] - across[owner, 0])
     before = cut.floor()
-    # Which side the faces are on: for a steep edge that runs down the rows, det > 0 means smaller columns; a flat edge
-    # has its axes exchanged, which mirrors the plane.
+    # The side of the faces: for a steep edge that runs down the rows, det > 0 means smaller columns; a flat edge has swapped
+    # axes, which mirrors the plane.
     inside_before = (side[owner] > 0) == ((end > start) == steep[owner])
     before_index = before.to(torch.int64)
     inside_coordinate = torch.where(inside_before, before_index, before_index + 1)

@@ -1,4 +1,4 @@
-"""What a renderer is, for code that does not care which one it gets."""
+"""The protocol of renderers, for code that works with any of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor
 class Renderer(Protocol):
     """Maps a batch of meshes and PyTorch3D cameras to images, differentiably in the vertices.
 
-    One image per mesh where there are as many cameras as meshes; a single mesh is seen by all cameras, and a single
-    camera sees all meshes.
+    As many cameras as meshes give one image per mesh; all cameras see a single mesh, and a single camera sees all meshes.
     """
 
     def __call__(self, meshes: Any, cameras: Any) -> Tensor:

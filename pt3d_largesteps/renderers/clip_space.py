@@ -1,16 +1,16 @@
-"""From world space to the clip space of OpenGL, which rasterisers on GPUs and nvdiffrast work in.
+"""From world space to the clip space of OpenGL, which GPU rasterisers and nvdiffrast use.
 
-Clip coordinates (x, y, z, w) stand for the point (x, y, z) / w; what is in sight has w > 0 and x, y and z in [-w, w]. Row i of
-an image of H rows has its pixel centres at y / w = (2 i + 1) / H - 1, so that the first row is at y = -w, and columns go the
-same way in x. Two conventions are bridged here:
+Clip coordinates (x, y, z, w) represent the point (x, y, z) / w; visible points have w > 0 and x, y and z in [-w, w]. Row i of
+an image of H rows has its pixel centres at y / w = (2 i + 1) / H - 1, so the first row is at y = -w; columns work the same way
+in x. Two conventions differ:
 
 * In PyTorch3D's normalised device coordinates (NDC) +x points to the left and +y up, and the shorter side of the image
   spans [-1, 1], the longer one proportionally more. Clip space has +x to the right and spans [-1, 1] along both.
-* In OpenGL the first row of an image is its lowest, in PyTorch3D its highest. Here **y of clip space points down**, so that
-  images come out with row 0 on top and none has to be flipped. Two axes are turned, not one: triangles keep their winding.
+* In OpenGL the first row of an image is its lowest, in PyTorch3D its highest. Here **y of clip space points down**, so images
+  have row 0 on top and need no flip. Two axes are mirrored, so triangles keep their winding.
 
 PyTorch3D keeps the depth of view space and clips only in front of half the cameras' ``znear``, nowhere at ``zfar``. Clip space
-needs both ends; :func:`depth_range` chooses them such that the same surfaces are seen.
+needs both ends; :func:`depth_range` chooses them so that the same surfaces are visible.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from pt3d_largesteps._checks import check_number, describe
 from pt3d_largesteps.renderers.projection import check_image_size, ndc_half_ranges
 
-_LEAST_NEAR = 1e-3  # of the far depth, for cameras without znear: what is left of float32 then parts surfaces 1e-4 apart
+_LEAST_NEAR = 1e-3  # of the far depth, for cameras without znear: float32 then still separates surfaces 1e-4 apart
 _MARGIN = 1e-2  # of the depth range, behind the deepest vertex: rounding must not clip it
 
 
@@ -35,25 +35,24 @@ def clip_from_world(
 ) -> Tensor:
     """Matrices that map world space to clip space: clip = matrix @ (x, y, z, 1).
 
-    Differentiable in what the cameras' own transforms are differentiable in: rotation, translation, focal length, principal
-    point. Matrices are multiplied in float64; PyTorch3D computes those of the projection in float32, whatever the cameras'
-    dtype.
+    Differentiable in the same quantities as the cameras' own transforms: rotation, translation, focal length, principal point.
+    Matrices are multiplied in float64; PyTorch3D computes projection matrices in float32 for any dtype of the cameras.
 
     Args:
         cameras: N PyTorch3D cameras: FoVPerspective, FoVOrthographic, Perspective or Orthographic, in NDC or screen space.
         image_size: pixels, (H, W) or one number for both.
         near: view-space depth of the near plane, a number or (N,). By default half of the smallest ``znear`` of perspective
-            cameras, where PyTorch3D's renderer clips, and 0 for orthographic ones, for which it clips nothing.
+            cameras, where PyTorch3D's renderer clips, and 0 for orthographic cameras, where it does not clip.
         far: view-space depth of the far plane, a number or (N,); by default the cameras' ``zfar``. A single camera may have
-            several near and far planes, for several meshes before it.
+            several near and far planes, one pair for each mesh.
 
     Returns:
         (N, 4, 4), of the dtype of the cameras' ``R``; as many as planes before a single camera.
 
     Raises:
         TypeError: cameras without a projection matrix (fisheye).
-        ValueError: no near or far for cameras that have no ``znear`` or ``zfar``; a near plane that is not in front of the
-            far one (numbers only; tensors are not looked at).
+        ValueError: no near or far for cameras that have no ``znear`` or ``zfar``; a near plane that is not in front of the far
+            one (numbers only; tensors are not checked).
 
     Example:
         >>> matrices = clip_from_world(cameras, (480, 640))
@@ -85,7 +84,7 @@ def clip_from_world(
 def to_clip_space(verts: Tensor, matrices: Tensor) -> Tensor:
     """Clip coordinates (N, V, 4) of vertices (N, V, 3) by matrices (N, 4, 4); either N may be 1.
 
-    By products and sums of columns, not as a product of matrices, which torch may round to TF32's ten bits.
+    Computed by products and sums of columns, because torch may round a matrix product to TF32's ten bits.
     """
     x, y, z = verts.to(matrices.dtype).split(1, dim=-1)
     columns = matrices[:, None].unbind(-1)  # 4 x (N, 1, 4)
@@ -94,17 +93,17 @@ def to_clip_space(verts: Tensor, matrices: Tensor) -> Tensor:
 
 @torch.no_grad()
 def depth_range(cameras: Any, verts: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Near and far depths (N,) for :func:`clip_from_world` between which all is that PyTorch3D's renderer shows.
+    """Near and far depths (N,) for :func:`clip_from_world`, between which lies everything that PyTorch3D's renderer shows.
 
-    The far plane lies just behind the deepest vertex, as PyTorch3D cuts nothing at ``zfar``. The near plane lies at half the
-    depth of the nearest vertex, but not nearer than where PyTorch3D clips: half the smallest ``znear``. Perspective cameras
-    without ``znear`` are clipped at 1/1000 of the far depth instead, orthographic ones at 0. (PyTorch3D leaves out the whole of
-    a face that reaches behind such cameras.)
+    The far plane lies just behind the deepest vertex, because PyTorch3D does not clip at ``zfar``. The near plane lies at half
+    the depth of the nearest vertex, but not nearer than PyTorch3D's clipping plane: half the smallest ``znear``. Perspective
+    cameras without ``znear`` are clipped at 1/1000 of the far depth instead, orthographic ones at 0. (PyTorch3D skips a whole
+    face if it reaches behind such a camera.)
 
     Args:
         cameras: as for :func:`clip_from_world`; N, or 1.
         verts: world space, (N, V, 3), or (1, V, 3); V at least 1.
-        valid: (N, V) bool, which of them count; vertices that are NaN or infinite never do.
+        valid: (N, V) bool, which vertices count; vertices that are NaN or infinite never do.
 
     Example:
         >>> near, far = depth_range(cameras, meshes.verts_padded())
@@ -119,13 +118,13 @@ def depth_range(cameras: Any, verts: Tensor, valid: Tensor | None = None) -> tup
     znear = _znear_clip(cameras) if perspective else 0.0
     least = torch.full_like(deepest, znear) if znear is not None else _LEAST_NEAR * deepest
     near = torch.maximum(nearest / 2, least)
-    near = torch.where(deepest > near, near, torch.where(least > 0, least, 1.0 if perspective else 0.0))  # nothing is in sight
+    near = torch.where(deepest > near, near, torch.where(least > 0, least, 1.0 if perspective else 0.0))  # nothing is visible
     far = deepest + _MARGIN * (deepest - near)
     return near, torch.where(far > near, far, near + 1)
 
 
 def _view_from_world(cameras: Any) -> Tensor:
-    """(N, 4, 4) float64, of the cameras' own R and T: PyTorch3D makes its matrix of them in float32 whatever they are in."""
+    """(N, 4, 4) float64, from the cameras' R and T: PyTorch3D computes this matrix in float32 for any dtype of them."""
     top = torch.cat([cameras.R.double().mT, cameras.T.double()[:, :, None]], dim=2)  # (N, 3, 4)
     return torch.cat([top, top.new_tensor([[[0.0, 0.0, 0.0, 1.0]]]).expand(top.shape[0], 1, 4)], dim=1)
 

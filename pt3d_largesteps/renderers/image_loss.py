@@ -1,4 +1,4 @@
-"""How far the images of meshes are from given ones: a loss with views."""
+"""A loss with views: the difference between images of meshes and given images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class ImageLoss:
     """The mean absolute difference between images of meshes and given ones, for each mesh.
 
     Args:
-        renderer: called with meshes and cameras, as :class:`~pt3d_largesteps.renderers.PyTorch3DRenderer`.
+        renderer: called with meshes and cameras, like :class:`~pt3d_largesteps.renderers.PyTorch3DRenderer`.
         cameras: of all views, a PyTorch3D camera batch.
-        images: (num_views, H, W, C), for every mesh of the batch, or (num_views, N, H, W, C), for each its own.
-        channel_weights: C numbers of at least 0, equal unless given; a silhouette beside three colours has a quarter of the
-            weight, and (1, 1, 1, 3) gives it a half.
+        images: (num_views, H, W, C), the same for every mesh of the batch, or (num_views, N, H, W, C), one set per mesh.
+        channel_weights: C numbers of at least 0; default: equal. A silhouette next to three colours has a quarter of the
+            weight; (1, 1, 1, 3) gives it a half.
 
     Attributes:
-        num_views: of the cameras.
+        num_views: the number of cameras.
 
     Raises:
         TypeError, ValueError: images of a wrong shape, or NaN or infinite; weights out of range; in a call, no views, or
@@ -53,7 +53,7 @@ class ImageLoss:
         for weight in weights:
             check_number("channel_weights", weight, low=0.0)
         if not sum(weights):
-            raise ValueError("channel_weights: expected one above 0 at least, got none")
+            raise ValueError("channel_weights: expected at least one above 0, got none")
         self._weights = images.new_tensor(weights) * (len(weights) / sum(weights))
         self.renderer, self.cameras, self.images, self.num_views = renderer, cameras, images, len(cameras)
 
@@ -66,7 +66,7 @@ class ImageLoss:
         cameras: Any,
         channel_weights: Sequence[float] | None = None,
     ) -> ImageLoss:
-        """With the images of given meshes: of one, or one for each mesh that will be compared."""
+        """A loss with the images of given meshes: one mesh, or one for each mesh that will be compared."""
         images = torch.stack([renderer(target, cameras[[view]]) for view in range(len(cameras))])
         return cls(renderer, cameras, images[:, 0] if len(target) == 1 else images, channel_weights)
 
@@ -76,7 +76,7 @@ class ImageLoss:
         if not views:
             raise ValueError("views: expected at least one, got none")
         if self.images.dim() == 5 and self.images.shape[1] != len(meshes):
-            raise ValueError(f"meshes: expected {self.images.shape[1]}, as there are images of, got {len(meshes)}")
+            raise ValueError(f"meshes: expected {self.images.shape[1]}, one for each set of images, got {len(meshes)}")
         if len(meshes) == 1:  # from several cameras at once
             images = self.images[views]
             images = images if images.dim() == 4 else images.squeeze(1)

@@ -1,7 +1,7 @@
-"""The renderer on GPUs by nvdiffrast, with the same calls and the same images as the one by PyTorch3D.
+"""The GPU renderer based on nvdiffrast, with the same calls and the same images as ``PyTorch3DRenderer``.
 
 Source: Laine, Hellsten, Karras, Seol, Lehtinen, Aila, "Modular Primitives for High-Performance Differentiable Rendering",
-ACM TOG 39(6), 2020. nvdiffrast is a package of its own under a licence of its own, imported only when a renderer is made.
+ACM TOG 39(6), 2020. nvdiffrast is a separate package with its own licence, imported only when a renderer is made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FILTER_MODES = {"bilinear": "linear", "nearest": "nearest"}
 
 @dataclass(frozen=True)
 class _Triangles:
-    """What is rasterised: all images at once, the vertices of each with the same triangles, or each with its own.
+    """The input of the rasteriser: all images at once, with the same triangles for all or separate ones for each.
 
     pos: clip coordinates, (N, V, 4) with the same triangles (nvdiffrast's instanced mode), else (P, 4) (its range mode).
     tri: (F, 3) int32.    ranges: (N, 2) int32 on the CPU, first triangle and number of triangles of each image, or None.
@@ -40,7 +40,7 @@ class _Triangles:
     face: Tensor | None = None
 
     def attributes(self, packed: Tensor) -> Tensor:
-        """Attributes (sum(V_n), K) of the packed vertices as nvdiffrast takes them, for one mesh or for as many as images."""
+        """Attributes (sum(V_n), K) of the packed vertices in nvdiffrast's layout, for one mesh or as many as images."""
         if self.ranges is None:
             return packed.view(-1, self.pos.shape[1], packed.shape[1])  # (1 or N, V, K)
         return packed.repeat(self.pos.shape[0] // packed.shape[0], 1)  # one mesh before several cameras is repeated
@@ -49,31 +49,31 @@ class _Triangles:
 class NvdiffrastRenderer:
     """Images of meshes in a diffuse light, or their silhouettes, by nvdiffrast; on CUDA only.
 
-    Called as :class:`~pt3d_largesteps.renderers.PyTorch3DRenderer`, and shows the same but for some pixels along the outlines:
-    nvdiffrast looks for the crossing edge only in the triangle that the pixel before it sees. The smaller the triangles, the
-    more of the outline is left as it is, and the shorter are the gradients: render larger, or see ``pos_gradient_boost``. A
-    face that reaches behind a camera without ``znear`` is clipped; PyTorch3D leaves it out.
+    Called like :class:`~pt3d_largesteps.renderers.PyTorch3DRenderer`, with the same images except for some pixels along the
+    outlines: nvdiffrast searches for the crossing edge only in the triangle that the pixel in front of it sees. With smaller
+    triangles more of the outline is not blended, and gradients are shorter: render at a higher resolution, or see
+    ``pos_gradient_boost``. A face that reaches behind a camera without ``znear`` is clipped; PyTorch3D skips it.
 
     Args:
         image_size: pixels, (H, W) or one number for both.
         light: :class:`SphericalHarmonicsLight`, for an environment map its ``from_environment_map``; images are
             (N, H, W, 4), colour and alpha. None gives silhouettes (N, H, W, 1), without shading.
         background: colour behind the meshes, (3,), of alpha 0.
-        cull_backfaces: leave out the faces that are seen from behind.
-        antialiased: blend across the outlines. Without it nothing depends on where the outlines are.
-        textured: multiply the shading with the colours of ``meshes.textures``, where there are any: ``TexturesVertex``, or
+        cull_backfaces: skip faces that are seen from behind.
+        antialiased: blend across the outlines. Without it images do not depend differentiably on the outlines.
+        textured: multiply the shading by the colours of ``meshes.textures``, if there are any: ``TexturesVertex``, or
             ``TexturesUV`` of one map for each mesh, of 3 channels, sampled as PyTorch3D does, up to the borders of the map.
             Without it, and without textures, surfaces are white.
-        pos_gradient_boost: what the gradients that reach the vertices through the outlines are multiplied by, at least 0.
+        pos_gradient_boost: factor, at least 0, of the gradients that reach the vertices through the outlines.
 
-    Gradients reach vertices, textures and cameras. Images are float32. The rasteriser's context, one per device, is made at
-    the first call and kept; copies and pickles make their own.
+    Gradients reach vertices, textures and cameras. Images are float32. The first call on a device creates the rasteriser's
+    context, which is kept; copies and pickles create their own.
 
     Raises:
         RuntimeError: torch sees no CUDA device.
         ImportError: nvdiffrast is not installed.
         TypeError, ValueError: arguments out of range; in a call, meshes or cameras that are not on CUDA, numbers of them that
-            do not fit, cameras without a projection matrix, textures that are not among those above.
+            do not match, cameras without a projection matrix, textures other than those above.
 
     Example:
         >>> renderer = NvdiffrastRenderer(512, light=SphericalHarmonicsLight.default())
@@ -99,7 +99,7 @@ class NvdiffrastRenderer:
         self.textured = textured
         self.pos_gradient_boost = check_number("pos_gradient_boost", pos_gradient_boost, low=0.0)
         if not _device_types():
-            raise RuntimeError(f"NvdiffrastRenderer renders on CUDA alone, and torch {torch.__version__} sees no such device")
+            raise RuntimeError(f"NvdiffrastRenderer renders only on CUDA, and torch {torch.__version__} sees no such device")
         _nvdiffrast()
         self._contexts: dict[torch.device, Any] = {}
 
@@ -151,14 +151,14 @@ class NvdiffrastRenderer:
             image, face, faces = image[kept], face[kept], faces[kept]
         counts = torch.bincount(image, minlength=num_images).cpu()
         ranges = torch.stack([counts.cumsum(0) - counts, counts], dim=1).to(torch.int32)
-        if faces.shape[0] == 0:  # nvdiffrast wants a triangle at least; this one is in no range
+        if faces.shape[0] == 0:  # nvdiffrast needs at least one triangle; this one is in no range
             faces, face = faces.new_zeros(1, 3), face.new_zeros(1)
         return _Triangles(pos, faces.to(torch.int32).contiguous(), ranges, face)
 
     def _shade(
         self, light: SphericalHarmonicsLight, dr: ModuleType, meshes: Any, triangles: _Triangles, rast: Tensor
     ) -> Tensor:
-        """Colours (N, H, W, 3), of no meaning where nothing is seen."""
+        """Colours (N, H, W, 3), undefined where no surface is visible."""
         normals = vertex_normals(meshes.verts_packed(), meshes.faces_packed())
         shades = light.to(normals.device)(normals).float()  # (sum(V_n), 3)
         textures = meshes.textures if self.textured else None
@@ -176,7 +176,7 @@ class NvdiffrastRenderer:
 
 
 def _sample_uv(dr: ModuleType, textures: TexturesUV, triangles: _Triangles, rast: Tensor) -> Tensor:
-    """Colours (N, H, W, 3) of the maps, whose vertices and triangles are not those of the mesh."""
+    """Colours (N, H, W, 3) of the maps, which have their own vertices and triangles."""
     if textures.maps_ids_padded() is not None:
         raise ValueError("meshes.textures: expected one map for each mesh, got several, chosen by maps_ids")
     uvs = textures.verts_uvs_padded().float()  # (N, T, 2)
@@ -187,8 +187,8 @@ def _sample_uv(dr: ModuleType, textures: TexturesUV, triangles: _Triangles, rast
         uvs = uvs.flatten(0, 1)
     uv, _ = dr.interpolate(uvs.contiguous(), rast, tri.contiguous())
     maps = _three_channels(textures.maps_padded())
-    # PyTorch3D's v is 1 at row 0 of a map, nvdiffrast's is 0 there. In nvdiffrast 0 and 1 are the outer borders of the first
-    # and last texel, in PyTorch3D with align_corners their centres.
+    # At row 0 of a map v is 1 in PyTorch3D and 0 in nvdiffrast. In nvdiffrast 0 and 1 are the outer borders of the first and
+    # last texel; in PyTorch3D with align_corners they are the centres.
     uv = torch.stack([uv[..., 0], 1 - uv[..., 1]], dim=-1)
     if textures.padding_mode == "reflection":
         uv = 1 - (torch.remainder(uv, 2) - 1).abs()
@@ -206,7 +206,7 @@ def _three_channels(features: Tensor) -> Tensor:
 
 
 def _share_faces(meshes: Any) -> bool:
-    """Whether all meshes have the same faces, of their textures too."""
+    """Whether all meshes have the same faces, also in their textures."""
     if len(meshes) == 1 or not meshes.equisized:
         return len(meshes) == 1
     arrays = [meshes.faces_padded()]
@@ -216,7 +216,8 @@ def _share_faces(meshes: Any) -> bool:
 
 
 def _faces_camera(pos: Tensor, faces: Tensor) -> Tensor:
-    """(F,) bool, which faces are seen from in front, also those that reach behind the camera: by x, y and w of the corners."""
+    """(F,) bool, which faces are seen from the front, by x, y and w of the corners; also for faces that reach behind the
+    camera."""
     a, b, c = pos.detach()[:, [0, 1, 3]][faces].unbind(1)
     return (a * torch.linalg.cross(b, c)).sum(1) <= 0
 

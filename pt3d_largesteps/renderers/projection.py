@@ -13,11 +13,11 @@ from torch import Tensor
 
 from pt3d_largesteps._checks import describe
 
-_LEAST_DEPTH = 1e-10  # of a vertex in the plane of the camera: no face shows it, but infinity times no gradient is NaN
+_LEAST_DEPTH = 1e-10  # for a vertex in the plane of the camera: no face shows it, but infinity times a zero gradient is NaN
 
 
 def check_image_size(image_size: Any) -> tuple[int, int]:
-    """(H, W) of ``image_size``, which is that or one number for both; raises ``ValueError`` else."""
+    """(H, W) from ``image_size``: (H, W) or one number for both; otherwise raises ``ValueError``."""
     size = tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     if len(size) != 2 or not all(isinstance(pixels, int) and pixels > 0 for pixels in size):
         raise ValueError(f"image_size: expected a positive int or (H, W), got {describe(image_size)}")
@@ -27,8 +27,8 @@ def check_image_size(image_size: Any) -> tuple[int, int]:
 def project_to_ndc(verts: Tensor, cameras: Any) -> Tensor:
     """NDC x and y, and view-space z, of world-space vertices (N, V, 3), for N cameras or one, or N = 1 and any cameras.
 
-    The projection is applied after the view transform, not composed with it, as in ``MeshRasterizer.transform``: the
-    results agree to the bit, so that the same faces are visible.
+    The projection is applied after the view transform, not composed with it, as in ``MeshRasterizer.transform``. So the results
+    are bit-identical to PyTorch3D's, and the same faces are visible.
     """
     verts = verts.expand(max(verts.shape[0], len(cameras)), -1, -1)
     verts_view = cameras.get_world_to_view_transform().transform_points(verts)

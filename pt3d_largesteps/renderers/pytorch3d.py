@@ -1,8 +1,8 @@
 """A differentiable renderer for PyTorch3D's meshes and cameras, fast enough on a CPU to optimise with.
 
-The faces that the pixels see are found without gradients (on CUDA by PyTorch3D's rasteriser, on a CPU by
-:mod:`~pt3d_largesteps.renderers.rasterization`, which finds the same ones); their barycentric coordinates are computed
-again in torch, so that shading is differentiable; the outlines are antialiased, so that silhouettes are.
+The visible faces are found without gradients (on CUDA by PyTorch3D's rasteriser, on a CPU by
+:mod:`~pt3d_largesteps.renderers.rasterization`, which finds the same ones). Their barycentric coordinates are recomputed in
+torch, which makes shading differentiable; antialiasing makes silhouettes differentiable.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class PyTorch3DRenderer:
     Args:
         image_size: pixels, (H, W) or one number for both.
         light: :class:`SphericalHarmonicsLight`; images are (N, H, W, 4), shading and alpha. None gives silhouettes
-            (N, H, W, 1), without shading and textures. ``SphericalHarmonicsLight.ambient()`` shows colours as they are.
+            (N, H, W, 1), without shading and textures. ``SphericalHarmonicsLight.ambient()`` shows colours without shading.
         background: colour behind the meshes, (3,), of alpha 0.
-        cull_backfaces: leave out the faces that are seen from behind.
-        antialiased: blend across the outlines. Without it nothing depends on where the outlines are.
-        textured: multiply the shading with the colours of ``meshes.textures``, where there are any: ``TexturesVertex``,
+        cull_backfaces: skip faces that are seen from behind.
+        antialiased: blend across the outlines. Without it images do not depend differentiably on the outlines.
+        textured: multiply the shading by the colours of ``meshes.textures``, if there are any: ``TexturesVertex``,
             ``TexturesUV`` or ``TexturesAtlas`` of 3 channels. Without it, and without textures, surfaces are white.
 
     Gradients reach the vertices of the meshes, the colours of their vertices, and their texture maps. Images are
-    float32. Faces in front of half the cameras' ``znear`` are clipped, as PyTorch3D does.
+    float32. Faces nearer than half the cameras' ``znear`` are clipped, as in PyTorch3D.
 
     Raises:
-        TypeError, ValueError: a bad ``image_size``; in a call, what are no meshes or cameras, numbers of them that do not
-            match, cameras of another dtype or device; textures of another class or number of channels.
+        TypeError, ValueError: a bad ``image_size``; in a call, arguments that are not meshes or cameras, numbers of them that
+            do not match, cameras of another dtype or device, textures of another class or number of channels.
 
     Example:
         >>> renderer = PyTorch3DRenderer(128, light=SphericalHarmonicsLight.default())
@@ -80,13 +80,13 @@ class PyTorch3DRenderer:
         return antialias(images, scene, visible, perspective, z_clip or 0.0) if self.antialiased else images
 
     def visible_faces(self, meshes: Any, cameras: Any) -> VisibleFaces:
-        """The face that each pixel sees, by its index in the flattened scene: with one mesh, its packed faces per image."""
+        """The visible face at each pixel, as an index into the flattened scene: with one mesh, its packed faces per image."""
         perspective = bool(cameras.is_perspective())
         return self._visible_faces(make_scene(meshes, cameras), perspective, _z_clip(cameras, perspective))
 
     @torch.no_grad()
     def _visible_faces(self, scene: Scene, perspective: bool, z_clip: float | None) -> VisibleFaces:
-        """Clipped faces stand for the faces that they were cut from."""
+        """Maps clipped faces to the faces that they were cut from."""
         face_verts = scene.ndc[scene.faces]  # (F, 3, 3)
         if face_verts.is_cuda and face_verts.shape[0] > 0:
             return self._visible_faces_pytorch3d(scene, perspective, z_clip)
@@ -113,7 +113,7 @@ class PyTorch3DRenderer:
 
     @torch.no_grad()
     def _visible_faces_pytorch3d(self, scene: Scene, perspective: bool, z_clip: float | None) -> VisibleFaces:
-        """By PyTorch3D's own rasteriser, which wants ``Meshes``: one for each image, of its faces as a soup."""
+        """Uses PyTorch3D's own rasteriser, which needs ``Meshes``: one for each image, a triangle soup of its faces."""
         counts = torch.bincount(scene.face_to_image, minlength=scene.num_images).tolist()
         soup = scene.ndc[scene.faces].split(counts)
         faces = [torch.arange(3 * count, device=scene.ndc.device).view(-1, 3) for count in counts]
@@ -152,7 +152,7 @@ class PyTorch3DRenderer:
         weights = self._barycentric(corners[..., :3], pixel, perspective)  # (K, 3)
         colors = (weights[..., None] * corners[..., 3:]).sum(1)
         if self.textured and meshes.textures is not None:
-            # the scene repeats the faces of one mesh for each of its images; those of several meshes stand once
+            # the scene repeats the faces of a single mesh for each image; faces of several meshes occur once
             colors = colors * surface_colors(meshes, faces % meshes.faces_packed().shape[0], weights)
         return images.index_copy(0, pixel, torch.cat([colors, torch.ones_like(colors[:, :1])], dim=1))
 

@@ -1,8 +1,8 @@
-"""Which face each pixel sees, in plain torch: PyTorch3D's very faces, tens of times faster on a CPU.
+"""The visible face of each pixel, in plain torch: the same faces as PyTorch3D's, tens of times faster on a CPU.
 
 PyTorch3D's CPU rasteriser tests each pixel against each face. Here each face is tested only against the pixels of its
-bounding box, all (face, pixel) pairs at once. The arithmetic of the test (order of the operations, float32, the small
-numbers added against division by zero) is that of PyTorch3D's, so that the results are equal, not only close.
+bounding box, all (face, pixel) pairs at once. The test uses PyTorch3D's arithmetic (order of the operations, float32, the small
+numbers added against division by zero), so the results are equal, not only close.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 
 from pt3d_largesteps.renderers.projection import ndc_half_ranges
 
-_EPSILON = 1e-8  # PyTorch3D's: smallest area of a face, smallest depth, and what keeps divisions finite
+_EPSILON = 1e-8  # PyTorch3D's constants: smallest area of a face, smallest depth, and a number that keeps divisions finite
 _PAIRS_AT_ONCE = 1 << 21  # bounds the memory: about 200 bytes for each pair
-_SLACK = 1e-3  # in pixels, around the bounding boxes: rounding must not lose a pair that the exact test would keep
+_SLACK = 1e-3  # in pixels, around the bounding boxes, so that rounding loses no pair that the exact test keeps
 
 
 @dataclass(frozen=True)
 class VisibleFaces:
-    """What each pixel sees.
+    """The visible surface at each pixel.
 
     Attributes:
         pix_to_face: (N, H, W) int64, the index of the nearest face at each pixel, -1 where there is none.
@@ -51,7 +51,7 @@ def rasterize(
         num_images: N.
         image_size: (H, W).
         perspective_correct: whether depth is interpolated perspectively (for perspective cameras).
-        cull_backfaces: leave out the faces whose corners run clockwise in the image.
+        cull_backfaces: skip faces whose corners run clockwise in the image.
     """
     height, width = image_size
     nearest = torch.full((num_images * height * width,), torch.iinfo(torch.int64).max, device=face_verts.device)
@@ -77,7 +77,7 @@ def _rasterize_faces(
     image_size: tuple[int, int],
     perspective_correct: bool,
 ) -> None:
-    """Enters the faces into ``nearest``, whose entries are (bits of the depth, face), so that the smallest is wanted."""
+    """Enters the faces into ``nearest``, whose entries are (bits of the depth, face); the smallest wins."""
     height, width = image_size
     half_x, half_y = ndc_half_ranges(image_size)
     device = face_verts.device
@@ -93,7 +93,7 @@ def _rasterize_faces(
     py = _pixel_centers(height, half_y, device)[y_index]
 
     (x0, y0, z0), (x1, y1, z1), (x2, y2, z2) = (corner.unbind(1) for corner in face_verts[faces].unbind(1))
-    # One row per face, gathered once for all its pairs: for each corner the opposite edge's start and direction.
+    # One row per face, used for all its pairs: for each corner the opposite edge's start and direction.
     area = ((x2 - x0) * (y1 - y0) - (y2 - y0) * (x1 - x0)).double().add(_EPSILON).float()
     columns = [x1, y1, x2 - x1, y2 - y1, x2, y2, x0 - x2, y0 - y2, x0, y0, x1 - x0, y1 - y0, area, z0, z1, z2]
     per_pair = torch.stack(columns, dim=1).index_select(0, owner)
@@ -141,7 +141,7 @@ def _pixel_boxes(face_verts: Tensor, image_size: tuple[int, int], cull_backfaces
 
 
 def _pixel_centers(size: int, half_range: float, device: torch.device) -> Tensor:
-    """NDC coordinates (size,) of the pixel centres, computed as PyTorch3D computes them."""
+    """NDC coordinates (size,) of the pixel centres, computed as in PyTorch3D."""
     index = torch.arange(size, device=device, dtype=torch.float32)
     full_range = torch.tensor(2 * half_range, dtype=torch.float32, device=device)
     offset = full_range / 2
@@ -149,7 +149,7 @@ def _pixel_centers(size: int, half_range: float, device: torch.device) -> Tensor
 
 
 def _strips(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """The boxes (S, 4) that are not empty, and whose face (S,) each is; larger ones than the memory allows cut by rows."""
+    """The non-empty boxes (S, 4), and the face (S,) of each; boxes larger than the memory limit are split by rows."""
     width, height = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
     rows_at_once = (_PAIRS_AT_ONCE // width.clamp_min(1)).clamp_min(1)
     num_strips = torch.where(width > 0, -(-height // rows_at_once), 0)  # rounded up
@@ -162,7 +162,7 @@ def _strips(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _parts(counts: Tensor) -> list[slice]:
-    """Splits a list of boxes so that each part has at most ``_PAIRS_AT_ONCE`` pairs, or one box more."""
+    """Splits a list of boxes into parts of at most ``_PAIRS_AT_ONCE`` pairs, exceeded by at most one box."""
     if counts.numel() == 0:
         return []
     ends = counts.cumsum(0)

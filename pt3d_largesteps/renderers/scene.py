@@ -1,4 +1,4 @@
-"""A batch of meshes in front of its cameras, flattened to packed arrays over all images."""
+"""A batch of meshes and its cameras, flattened to packed arrays over all images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scene:
     Attributes:
         num_images: N.
         ndc: (P, 3), NDC x and y and view-space z of the vertices of all images; differentiable.
-        verts_index: (P,) int64, the packed vertex of the meshes behind each.
+        verts_index: (P,) int64, the packed vertex of the meshes for each row.
         faces: (F, 3) int64 into ``ndc``.
         face_to_image: (F,) int64.
         edges: (E, 2) int64 into ``ndc``.

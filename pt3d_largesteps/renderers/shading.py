@@ -66,7 +66,7 @@ class SphericalHarmonicsLight(nn.Module):
 
     @classmethod
     def ambient(cls, radiance: float = 1.0) -> SphericalHarmonicsLight:
-        """The same ``radiance`` (at least 0) from everywhere and so on every surface: with 1, textures appear as they are."""
+        """The same ``radiance`` (at least 0) from all directions; with 1, textures appear without shading."""
         radiance = check_number("radiance", radiance, low=0.0)
         return cls.from_directions(torch.zeros(0, 3), torch.zeros(0, 3), ambient=radiance)
 
@@ -88,7 +88,7 @@ class SphericalHarmonicsLight(nn.Module):
 
     @classmethod
     def default(cls) -> SphericalHarmonicsLight:
-        """Six soft coloured lights: every normal gets a colour of its own, none is dark."""
+        """Six soft coloured lights: every normal has a different colour, and none is dark."""
         directions = torch.tensor(
             [[1.0, 0.6, 0.5], [-1.0, 0.4, 0.3], [0.1, 1.0, 0.2], [0.0, -1.0, 0.3], [0.3, 0.2, -1.0], [0.0, 0.3, 1.0]]
         )
@@ -106,8 +106,8 @@ class SphericalHarmonicsLight(nn.Module):
 def vertex_normals(verts: Tensor, faces: Tensor) -> Tensor:
     """Unit vertex normals (V, 3): the sum of the face normals weighted by area, zero where that sum vanishes.
 
-    As ``Meshes.verts_normals_packed``, which however is cached in the ``Meshes`` (a second backward pass fails) and
-    shrinks where the triangles are small (edges below about 1e-3).
+    ``Meshes.verts_normals_packed`` differs in two ways: it is cached in the ``Meshes`` (a second backward pass fails), and its
+    normals shrink for small triangles (edges below about 1e-3).
 
     Args:
         verts: packed (V, 3).
@@ -115,7 +115,7 @@ def vertex_normals(verts: Tensor, faces: Tensor) -> Tensor:
     """
     corners = verts.index_select(0, faces.flatten()).view(-1, 3, 3)
     u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    if faces.shape[0] > 0:  # the normals know no scale: measured in the longest extent, their squares do not underflow
+    if faces.shape[0] > 0:  # normals do not depend on scale: in units of the longest extent, their squares do not underflow
         longest = torch.maximum(u.detach().abs().max(), v.detach().abs().max())
         u, v = (edge / torch.where(longest > 0, longest, 1) for edge in (u, v))
     face_normals = torch.linalg.cross(u, v)  # (F, 3)

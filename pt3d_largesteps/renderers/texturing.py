@@ -1,10 +1,10 @@
 """The colour of textured surfaces at points given by a face and barycentric coordinates, differentiably.
 
-PyTorch3D's own ``sample_textures`` wants whole images, one map for each of them, and finds the map of a face in a batch
-of several maps only where all meshes have equally many faces. Here points come as a list, so that only pixels that see
-a surface cost anything, the maps of one mesh serve all its images without copies, and ragged batches need no care. The
-conventions are PyTorch3D's: v points up (v = 1 is row 0), and ``align_corners``, ``padding_mode`` and ``sampling_mode``
-of the textures are those of ``torch.nn.functional.grid_sample``.
+PyTorch3D's own ``sample_textures`` needs whole images, one map for each of them, and with several maps in a batch it finds the
+map of a face only if all meshes have equally many faces. Here points come as a list: only pixels that see a surface cost time,
+the maps of one mesh serve all its images without copies, and ragged batches work. The conventions are PyTorch3D's: v points up
+(v = 1 is row 0), and ``align_corners``, ``padding_mode`` and ``sampling_mode`` of the textures are those of
+``torch.nn.functional.grid_sample``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pt3d_largesteps._checks import check_float_dtype, describe
 def surface_colors(meshes: Any, faces: Tensor, weights: Tensor) -> Tensor:
     """Colours (K, 3) of the textures of meshes at K points.
 
-    Differentiable in the values of the textures, and, but for ``TexturesAtlas`` and ``sampling_mode="nearest"``, whose
-    samples are piecewise constant, in the weights.
+    Differentiable in the values of the textures. Also differentiable in the weights, except for ``TexturesAtlas`` and
+    ``sampling_mode="nearest"``, whose samples are piecewise constant.
 
     Args:
         meshes: N meshes with ``TexturesVertex``, ``TexturesUV`` (one map for each mesh, or several) or ``TexturesAtlas``.
-        faces: (K,) int64, the packed face that each point is on.
+        faces: (K,) int64, the packed face of each point.
         weights: (K, 3), its barycentric coordinates there; for points seen in perspective, the perspective-correct ones.
 
     Raises:
-        TypeError: textures of another class, or whose values are not floating point.
+        TypeError: textures of another class, or with values that are not floating point.
         ValueError: textures of another number of channels than 3.
 
     Example:
@@ -54,14 +54,14 @@ def surface_colors(meshes: Any, faces: Tensor, weights: Tensor) -> Tensor:
 
 
 def vertex_colors(meshes: Any) -> Tensor:
-    """The colours of the textures at the vertices, packed (sum(V_n), 3): how a map becomes colours of vertices.
+    """The colours of the textures at the vertices, packed (sum(V_n), 3); turns a map into vertex colours.
 
     They are in the dtype of the textures' values, or in float32 where that is narrower. A vertex on a seam has several
     places in a map; its colour is the mean over the corners of faces that meet there.
     Vertices without faces are black.
 
     Args:
-        meshes: N meshes with textures that :func:`surface_colors` takes; it raises the same errors.
+        meshes: N meshes with textures that :func:`surface_colors` accepts; the errors are the same.
 
     Example:
         >>> textures = TexturesVertex(vertex_colors(meshes).split(meshes.num_verts_per_mesh().tolist()))
@@ -99,7 +99,7 @@ def _checked(name: str, values: Tensor) -> Tensor:
 
 
 def _sample_maps(meshes: Any, faces: Tensor, weights: Tensor) -> Tensor:
-    """Colours (K, 3) from the maps of ``TexturesUV``: the points of each map are looked up at once."""
+    """Colours (K, 3) from the maps of ``TexturesUV``; all points of a map are looked up at once."""
     textures = meshes.textures
     maps = _checked("maps", textures.maps_padded()).to(weights)
     corners = corner_uvs(textures).to(weights).index_select(0, faces)  # (K, 3, 2)
@@ -128,7 +128,7 @@ def _sample_maps(meshes: Any, faces: Tensor, weights: Tensor) -> Tensor:
 
 
 def _map_of_faces(meshes: Any) -> Tensor:
-    """Which of the N * M maps, mesh by mesh, each packed face has: (sum(F_n),) int64."""
+    """The index of the map of each packed face among the N * M maps, mesh by mesh: (sum(F_n),) int64."""
     mesh = meshes.faces_packed_to_mesh_idx()
     ids = meshes.textures.maps_ids_padded()  # (N, max(F_n)), or None with one map for each mesh
     if ids is None:

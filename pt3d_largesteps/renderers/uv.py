@@ -1,12 +1,12 @@
-"""Rendering into the uv plane: what lies on the surface at each texel of its map, to bake attributes into textures.
+"""Rendering into the uv plane: finds the surface point of each texel of a map, to bake attributes into textures.
 
-Which texel is where is PyTorch3D's convention. With the ``align_corners=True`` of its textures the centre of the texel in
-row r and column c is u = c / (W - 1), v = 1 - r / (H - 1): the texels of the border lie on the border of the unit square.
+The positions of texels follow PyTorch3D's convention. With the ``align_corners=True`` of its textures the centre of the texel
+in row r and column c is u = c / (W - 1), v = 1 - r / (H - 1): the texels of the border lie on the border of the unit square.
 With ``align_corners=False`` it is u = (c + 1/2) / W, v = 1 - (r + 1/2) / H.
 
-Unlike in images, where a pixel centre exactly on an edge belongs to no face, such texels must not stay empty: uv islands
-that fill the unit square end exactly on texels. So the triangles are filled here by spans, row by row, in float64, and
-each covers the texels that are no further than a thousandth of a texel outside of it.
+In images a pixel centre exactly on an edge belongs to no face. Texels exactly on an edge must not stay empty, because uv
+islands that fill the unit square end exactly on texels. So the triangles are filled here by spans, row by row, in float64, and
+each covers the texels inside it or at most a thousandth of a texel outside.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 from pt3d_largesteps.renderers.gutter import nearest_covered
 from pt3d_largesteps.renderers.texturing import corner_uvs
 
-_TOLERANCE = 1e-3  # in texels: float32 uvs in [0, 1] are at most half of that off in maps of 8,000 texels
+_TOLERANCE = 1e-3  # in texels: the rounding of float32 uvs in [0, 1] is at most half of this in maps of 8,000 texels
 _TEXELS_AT_ONCE = 1 << 22  # bounds the memory: about 30 bytes for each
 _NONE = 1 << 62  # larger than all faces and all distances
 
 
 @dataclass(frozen=True)
 class Texels:
-    """What lies on the surface at each texel.
+    """The surface point of each texel.
 
     Attributes:
         faces: (N, H, W) int64, the packed face at each texel, -1 where there is none.
         barycentric: (N, H, W, 3), its barycentric coordinates there, all at least 0; float64 where the vertices or the uvs
             are, else float32.
-        mask: (N, H, W) bool, the texels that a face covers; those filled by padding are not among them.
+        mask: (N, H, W) bool, the texels that a face covers, without those filled by padding.
     """
 
     faces: Tensor
@@ -46,15 +46,15 @@ class Texels:
 class UVRenderer:
     """Maps of attributes of vertices, in the uv coordinates of the ``TexturesUV`` of meshes.
 
-    A texel is covered by the lowest face whose triangle in the uv plane contains its centre; triangles may be mirrored and
-    overlap; those thinner than a thousandth of a texel are left out. What lies outside the unit square is cut off, not
-    repeated. Maps are differentiable in the attributes, not in the uvs.
+    A texel is covered by the face with the lowest index whose triangle in the uv plane contains its centre. Triangles may be
+    mirrored and overlap; triangles thinner than a thousandth of a texel are skipped. Parts outside the unit square are cut off,
+    not repeated. Maps are differentiable in the attributes, not in the uvs.
 
     Args:
         size: texels, (H, W) or one number for both.
-        padding: rows and columns around the covered texels that take the values of the nearest covered one, so that
-            bilinear look-ups at the borders of the uv islands do not find the background; 2 is enough for triangles that
-            are not much thinner than texels.
+        padding: rows and columns around the covered texels that take the values of the nearest covered one, so that bilinear
+            look-ups at the borders of the uv islands do not read the background; 2 is enough for triangles that are not much
+            thinner than texels.
 
     Raises:
         TypeError, ValueError: a bad ``size`` or ``padding``; in a call, meshes whose textures are not ``TexturesUV`` of one
@@ -79,9 +79,9 @@ class UVRenderer:
         """Maps (N, H, W, C) of the dtype of the attributes, 0 where no face is, and the mask (N, H, W) of covered texels.
 
         Args:
-            meshes: N meshes with ``TexturesUV``, of which only the uvs are used.
+            meshes: N meshes with ``TexturesUV``; only their uvs are used.
             attributes: (sum(V_n), C), of the packed vertices.
-            texels: what :meth:`texels` gave for the same uvs and faces, so that it need not be found again.
+            texels: the result of :meth:`texels` for the same uvs and faces, to avoid computing it again.
         """
         texels = self.texels(meshes) if texels is None else texels
         num_verts = meshes.verts_packed().shape[0]
@@ -99,7 +99,7 @@ class UVRenderer:
     def bake(self, meshes: Any, colors: Tensor) -> TexturesUV:
         """The textures of the meshes with maps of these colours (sum(V_n), C) of the vertices.
 
-        :func:`~pt3d_largesteps.renderers.texturing.vertex_colors` goes back.
+        :func:`~pt3d_largesteps.renderers.texturing.vertex_colors` does the reverse.
         """
         maps, _ = self(meshes, colors)
         textures = meshes.textures
@@ -114,7 +114,8 @@ class UVRenderer:
 
     @torch.no_grad()
     def texels(self, meshes: Any) -> Texels:
-        """The face at each texel, and where in it: depends on the uvs and the faces only, not on the vertices."""
+        """The face and the barycentric coordinates of each texel. They depend only on the uvs and the faces, not on the
+        vertices."""
         if not isinstance(getattr(meshes, "textures", None), TexturesUV):
             got = f"textures: {describe(meshes.textures)}" if hasattr(meshes, "textures") else describe(meshes)
             raise TypeError(f"meshes: expected Meshes with TexturesUV, got {got}")
@@ -154,7 +155,7 @@ def _lowest_faces(corners: Tensor, face_to_map: Tensor, num_maps: int, size: tup
     lengths = edges.norm(dim=2)
     proper = area.abs() > _TOLERANCE * lengths.amax(1)
     inwards = torch.stack([-edges[..., 1], edges[..., 0]], dim=-1) * (area.sign()[:, None] / lengths)[..., None]
-    offset = (inwards * corners).sum(2) - _TOLERANCE  # a point is inside where inwards . point >= offset for all edges
+    offset = (inwards * corners).sum(2) - _TOLERANCE  # a point is inside if inwards . point >= offset for all edges
     low, high = corners.aminmax(dim=1)
     low, high = low - _TOLERANCE, high + _TOLERANCE
     first_row, num_rows = _whole_numbers(low[:, 1], high[:, 1], height)

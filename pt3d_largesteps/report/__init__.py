@@ -1,4 +1,4 @@
-"""An optimisation to look back at: one HTML file with its shapes on a slider, its losses, its numbers; needs no PyTorch3D."""
+"""The report of an optimisation: one HTML file with its shapes on a slider, its losses, its numbers; needs no PyTorch3D."""
 
 from pt3d_largesteps.report.report import Report
 from pt3d_largesteps.report.three import ThreeError

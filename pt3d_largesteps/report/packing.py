@@ -1,4 +1,4 @@
-"""Meshes as the page holds them: numbers in base64, triangles once for all frames that share them."""
+"""Meshes as stored in the page: numbers in base64, triangles once for all frames that share them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PRECISIONS = ("uint16", "float32")
 
 
 def verts_and_faces(name: str, meshes: Any) -> tuple[Tensor, Tensor]:
-    """Packed vertices (float64) and faces of ``Meshes``, known by their methods, or of a pair (verts, faces), on the CPU.
+    """Packed vertices (float64) and faces of ``Meshes``, recognised by their methods, or of a pair (verts, faces), on the CPU.
 
     Raises:
-        TypeError, ValueError: it is neither, or not finite, or a face names a vertex that there is not.
+        TypeError, ValueError: it is neither, or not finite, or a face index is out of range.
     """
     if hasattr(meshes, "verts_packed") and hasattr(meshes, "faces_packed"):
         verts, faces = meshes.verts_packed(), meshes.faces_packed()
@@ -41,7 +41,7 @@ def verts_and_faces(name: str, meshes: Any) -> tuple[Tensor, Tensor]:
 
 
 def pack_positions(verts: Tensor, precision: str) -> dict[str, Any]:
-    """In float32; or in 65,536 steps along each side of their bounding box, which is an error of 8e-6 of it at most."""
+    """Vertices in float32, or in 65,536 steps along each side of their bounding box: an error of at most 8e-6 of it."""
     if precision == "float32":
         return {"data": _base64(verts.numpy().astype("<f4"))}
     low = verts.amin(0)
@@ -51,7 +51,7 @@ def pack_positions(verts: Tensor, precision: str) -> dict[str, Any]:
 
 
 def pack_faces(faces: Tensor, num_verts: int) -> dict[str, Any]:
-    """In the smallest integers that there are in a browser."""
+    """Faces in the smallest integers that browsers have."""
     wide = num_verts > 65535
     return {
         "data": _base64(faces.numpy().astype("<u4" if wide else "<u2")),

@@ -1,4 +1,4 @@
-"""The HTML file, put together from the files beside this one."""
+"""The HTML file, assembled from the files next to this one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_page(
         "VERSION": escape(__version__),
         "LICENCE": escape(three.licence.strip()),
     }
-    pieces = _read("page.html").split("@@")  # text, name, text, name, ... so that nothing that is put in is looked at again
+    pieces = _read("page.html").split("@@")  # text, name, text, name, ... so that inserted text is not searched again
     return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
 
 
@@ -39,7 +39,7 @@ def _read(name: str) -> str:
 
 
 def _json(value: Any) -> str:
-    """For a script element, which the first "</" might end."""
+    """Escapes text for a script element, which the first "</" might end."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 

@@ -1,4 +1,4 @@
-"""What is gathered of a run for its page."""
+"""Collects the data of a run for its page."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Report:
     its losses with the stages, and tables.
 
     Args:
-        title: above everything.
+        title: headline of the page.
         subtitle: one line below it.
-        target: what the shapes are to become, if anything: ``Meshes``, or a tuple (verts, faces). Batches are shown together.
+        target: the target of the shapes, if there is one: ``Meshes``, or a tuple (verts, faces). Batches are shown together.
         precision: of the vertices, "uint16" (of their bounding box, 6 bytes for a vertex of a frame) or "float32" (12 bytes).
-        three: npm's package three.js, as file or folder; else PT3D_LARGESTEPS_THREE names it, or :meth:`fetch_viewer` fetches
-            it once, checks it and keeps it in ~/.cache. It goes into the page, with its licence.
+        three: npm's package three.js, as file or folder; default: the one that PT3D_LARGESTEPS_THREE names, or a download by
+            :meth:`fetch_viewer`, which is checked and kept in ~/.cache. The page contains it, with its licence.
 
     Example:
         >>> report = Report("A sphere becomes an ellipsoid", target=target)
@@ -69,15 +69,15 @@ class Report:
         self._viewer()
 
     def add_frame(self, step: int, meshes: Any, label: str = "") -> None:
-        """A shape of the run.
+        """Adds a shape of the run.
 
         Args:
-            step: steps done; no fewer than those of the frame before.
+            step: steps done; at least those of the previous frame.
             meshes: ``Meshes``, or a tuple (verts, faces).
-            label: what is said of it beside the step, such as "repaired".
+            label: shown next to the step, such as "repaired".
 
         Raises:
-            TypeError, ValueError: of what was given.
+            TypeError, ValueError: a bad argument.
         """
         last = self._frames[-1]["step"] if self._frames else 0
         if isinstance(step, bool) or not isinstance(step, int) or step < last:
@@ -96,7 +96,7 @@ class Report:
         return keep_frame
 
     def add_history(self, history: Any) -> None:
-        """Losses and stages of a ``History`` of ``optimize``, known by its attributes."""
+        """Adds losses and stages of a ``History`` of ``optimize``, recognised by its attributes."""
         self.add_curve("loss", range(1, len(history.losses) + 1), history.mean_losses)
         if history.held_out:
             self.add_curve("held-out loss", *zip(*history.held_out, strict=True))
@@ -104,10 +104,10 @@ class Report:
             self.add_stage(step, f"{num_verts:,} vertices")
 
     def add_curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
-        """Numbers over the steps.
+        """Adds a curve: numbers over the steps.
 
         Raises:
-            ValueError: there are not as many of both. Values that are not finite are left out of the line.
+            ValueError: different numbers of steps and values. Values that are not finite leave a gap in the line.
         """
         steps, values = [int(step) for step in steps], [float(value) for value in values]
         if len(steps) != len(values):
@@ -119,8 +119,8 @@ class Report:
         self._stages.append({"step": int(step), "label": str(label)})
 
     def add_table(self, name: str, rows: Mapping[str, Any], note: str = "") -> None:
-        """Names and values, below the pictures, with a note beside the name of the table, such as on units. A name in a row
-        that begins with blanks belongs to the one above."""
+        """Adds a table of names and values below the pictures, with a note beside its name, such as on units. A row name that
+        begins with blanks belongs to the row above."""
         self._tables.append((str(name), str(note), dict(rows)))
 
     def save(self, path: str | Path) -> None:

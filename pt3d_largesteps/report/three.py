@@ -1,4 +1,4 @@
-"""Finds three.js, which shows the meshes in a browser: a copy of yours, the one that was fetched before, or npm's registry."""
+"""Finds three.js, which shows the meshes in a browser: your own copy, an earlier download, or npm's registry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 VERSION = "0.180.0"
 URL = f"https://registry.npmjs.org/three/-/three-{VERSION}.tgz"
-# What the registry itself says of this file (dist.integrity): SHA-512.
+# The registry's own checksum of this file (dist.integrity): SHA-512.
 INTEGRITY = "o+qycAMZrh+TsE01GqWUxUIKR1AL0S8pq7zDkYOQw8GqfX8b8VoCKYUoHbhiX5j+7hr8XsuHDVU6+gkQJQKg9w=="
 VARIABLE = "PT3D_LARGESTEPS_THREE"
 SECONDS = 60  # without a byte from the registry
@@ -23,7 +23,7 @@ _CORE = re.compile(r"""(["'])\./three\.core(\.min)?\.js\1""")
 
 
 class ThreeError(RuntimeError):
-    """There is no three.js, or not the one expected; the message is a sentence that says what to do."""
+    """There is no three.js, or not the expected one; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Three:
 
 
 def find_three(given: str | Path | None = None) -> Three:
-    """three.js from ``given``, or else from what the variable PT3D_LARGESTEPS_THREE names: the file that "npm pack three"
-    leaves, or an unpacked one (``node_modules/three``). Without either, version ``VERSION`` from the user's cache, where it is
-    put from npm's registry at the first time.
+    """three.js from ``given`` or from the path in the variable PT3D_LARGESTEPS_THREE: the file that "npm pack three" writes, or
+    an unpacked one (``node_modules/three``). Without either, version ``VERSION`` from the user's cache, into which the first
+    use downloads it from npm's registry.
 
     Raises:
-        ThreeError: it is not there, is something else, or cannot be fetched.
+        ThreeError: it is missing, is another file, or cannot be downloaded.
     """
     given = given or os.environ.get(VARIABLE) or None
     if given is not None:
@@ -50,7 +50,7 @@ def find_three(given: str | Path | None = None) -> Three:
     path = cached()
     if not path.is_file():
         _fetch(path)
-    _check(path.read_bytes(), str(path), f"delete {path}, and it is fetched again")
+    _check(path.read_bytes(), str(path), f"delete {path} to fetch it again")
     return _read(path)
 
 
@@ -69,7 +69,7 @@ def _fetch(path: Path) -> None:
             f"three.js {VERSION} is not on this machine and could not be fetched from {URL} ({error}); fetch it elsewhere, by"
             f' "npm pack three@{VERSION}", and name the file by {VARIABLE} or the argument three'
         ) from error
-    _check(content, URL, "somebody in between may have changed it")
+    _check(content, URL, "it may have been changed on the way")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")

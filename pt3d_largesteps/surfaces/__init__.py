@@ -1,1 +1,1 @@
-"""Surfaces as such: other triangles for them, their repair, and a start from silhouettes."""
+"""Operations on surfaces: remeshing, repair, and a start from silhouettes."""

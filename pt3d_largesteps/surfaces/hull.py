@@ -1,4 +1,4 @@
-"""The visual hull: what silhouettes leave of space, a start with the right parts and handles for mesh optimisation.
+"""The visual hull: the space inside all silhouettes, a start with the right parts and handles for mesh optimisation.
 
 Sources: Laurentini, "The visual hull concept for silhouette-based image understanding", IEEE PAMI 16(2), 1994; Lorensen, Cline,
 "Marching cubes: A high resolution 3D surface construction algorithm", SIGGRAPH 1987.
@@ -26,11 +26,11 @@ from pt3d_largesteps.surfaces.remeshing import check_target, remesh
 with _pytorch3d.required():
     from pytorch3d.structures import Meshes
 
-_COARSE = 24  # samples along each side of the box while it shrinks onto the hull
+_COARSE = 24  # samples along each side of the box while it shrinks to the hull
 _CHUNK = 1 << 19  # points at once
 _FAR = 1e4  # pixels
 _LEAST = 0.02  # pixels: a surface that passes through samples has triangles without area there
-_NOTHING_LEFT = "masks: expected silhouettes of one scene, but nothing is left of the hull; do the cameras belong to the masks?"
+_NOTHING_LEFT = "masks: expected silhouettes of one scene, but the hull is empty; do the cameras belong to the masks?"
 
 
 @torch.no_grad()
@@ -46,25 +46,27 @@ def visual_hull(
 ) -> Meshes:
     """The closed surface of the largest shape with these silhouettes.
 
-    Holes that some view looks through are there, and so are separate parts: what an optimisation of positions cannot make from
-    a sphere. Concavities that no outline shows are filled.
+    It has separate parts and the holes that some view looks through, which an optimisation of positions cannot make from a
+    sphere. Concavities that no outline shows are filled.
 
-    A view whose silhouette keeps clear of the image's border shows the whole object: nothing is outside its image or behind the
-    camera. One whose silhouette touches it says nothing about what it does not see. What no view sees is empty.
+    If a silhouette does not touch the border of its image, that view shows the whole object: nothing is outside the image or
+    behind the camera. If it touches the border, the view gives no information about the space that it does not see. Space that
+    no view sees is empty.
 
     Args:
         masks: (N, H, W) or (N, H, W, 1), silhouettes of N views: booleans, or numbers in [0, 1], more than 1/2 inside;
             antialiased ones give a smoother surface.
         cameras: N cameras of PyTorch3D.
         resolution: samples along the longest side of the hull's box, in [8, 512]. Parts thinner than one cell may be lost:
-            about as many samples as the object has pixels across is right, and more is of little use.
-        num_verts: about so many, by :func:`~pt3d_largesteps.remesh`; unless given those of marching cubes, 1 to 3 resolution^2.
+            use about as many samples as the object has pixels across; more are of little use.
+        num_verts: approximate number of vertices, by :func:`~pt3d_largesteps.remesh`; default: those of marching cubes, 1 to 3
+            resolution^2.
         smallest_part: parts below this fraction of the largest one's volume are left out, in [0, 1).
-        center: (3,), of the cube in which the hull is looked for; the point nearest to the optical axes unless given.
-        radius: half the side of that cube; unless given, large enough for what the cameras see around the center.
+        center: (3,), center of the search cube; default: the point nearest to the optical axes.
+        radius: half the side of that cube; default: large enough for what the cameras see around the center.
 
     Returns:
-        ``Meshes`` of one mesh in float32 on the masks' device; its faces look outward, every edge has two.
+        ``Meshes`` of one mesh in float32 on the masks' device; its faces point outward, every edge has two faces.
 
     Raises:
         ImportError: scikit-image is not installed (or gpytoolbox, for num_verts).
@@ -94,7 +96,7 @@ def visual_hull(
     cell = float((high - low).max()) / (resolution - 1)
     counts = [math.ceil(length / cell - 1e-6) + 1 for length in (high - low).tolist()]
     axes = [low[axis] + cell * torch.arange(count) for axis, count in enumerate(counts)]
-    # What is farther outside than the next sample does not move the surface, and need not be looked at from the other views.
+    # Samples farther outside than one cell do not move the surface, so the other views need not check them.
     outside = -1.0 - 2.0 * cell * pixels_per_length
     slabs = axes[0].split(max(_CHUNK // (counts[1] * counts[2]), 1))
     values = torch.cat([_values(views, torch.cartesian_prod(slab, *axes[1:]), outside) for slab in slabs]).view(counts)
@@ -118,14 +120,14 @@ class _View:
         away = distance_transform_edt(~inside)
         if not inside.all():
             away += distance_transform_edt(inside)
-        # The mask itself between the pixels on both sides of the outline, which it puts where it belongs to a fraction of a
-        # pixel; farther away it says no more how far the outline is.
+        # Next to the outline the mask itself is used, which locates the outline to a fraction of a pixel; farther away the mask
+        # does not tell the distance.
         distance = (mask - 0.5) + np.where(inside, 1.0, -1.0) * np.maximum(away - 1.0, 0.0)
         self.device = camera.device
         self.distance = torch.from_numpy(distance).float().to(self.device)[None, None]
         self.camera, self.size = camera, (silhouette.shape[0], silhouette.shape[1])
         self.shows_all = not (inside[[0, -1]].any() or inside[:, [0, -1]].any())
-        # Where an orthographic camera stands along its axis is a matter of taste.
+        # The position of an orthographic camera along its axis is arbitrary.
         self.behind = -_FAR if self.shows_all and camera.is_perspective() else math.inf
 
     def pixels(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,11 +136,13 @@ class _View:
         return ndc_to_pixels(ndc, self.size).nan_to_num().clamp(-_FAR, _FAR), ndc[:, 2] > 1e-6
 
     def values(self, pixels: Tensor, in_front: Tensor, slack: Tensor | float = 0.0) -> Tensor:
-        """(P,) how far inside the silhouette points may be that are off by ``slack``; infinity where the view says nothing."""
+        """(P,) upper bound of the distance inside the silhouette, for points uncertain by ``slack``; infinity where the view
+        has no information."""
         scale = 2.0 / torch.tensor(self.size[::-1], device=self.device)
         at = ((pixels + 0.5) * scale - 1)[None, None]
         sampled = F.grid_sample(self.distance, at, mode="bilinear", padding_mode="border", align_corners=False)
-        beyond = ((at[0, 0].abs() - 1) / scale).amax(1)  # the image's edge, which is half a pixel from the outermost centres
+        # The edge of the image is half a pixel beyond the outermost pixel centres.
+        beyond = ((at[0, 0].abs() - 1) / scale).amax(1)
         values = sampled.view(-1) - beyond.clamp_min(0.0) + slack
         if not self.shows_all:
             values = torch.where(beyond > slack, math.inf, torch.where(beyond > -slack, _FAR, values))
@@ -146,7 +150,7 @@ class _View:
 
 
 def _values(views: list[_View], points: Tensor, outside: float) -> Tensor:
-    """(P,) the least over the views; points that fall below ``outside`` are left at that."""
+    """(P,) the minimum over the views; points below ``outside`` are not checked further."""
     values = points.new_full(points.shape[:1], math.inf)
     left = torch.arange(len(points))
     for view in views:
@@ -157,8 +161,8 @@ def _values(views: list[_View], points: Tensor, outside: float) -> Tensor:
 
 
 def _bounding_box(views: list[_View], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, float]:
-    """A box around the hull inside the given one, and the most pixels that a unit of length takes up in it."""
-    while True:  # coarse samples stand for the cells around them, so that no thin part slips through
+    """A box around the hull inside the given one, and the largest number of pixels per unit of length in it."""
+    while True:  # coarse samples represent the cells around them, so that no thin part is missed
         cell = (high - low) / (_COARSE - 1)
         axes = [torch.linspace(*ends, _COARSE) for ends in zip(low.tolist(), high.tolist(), strict=True)]
         points = torch.cartesian_prod(*axes)
@@ -166,7 +170,7 @@ def _bounding_box(views: list[_View], low: Tensor, high: Tensor) -> tuple[Tensor
         for view in views:
             pixels, in_front = view.pixels(points)
             steps = torch.gradient(pixels.view(_COARSE, _COARSE, _COARSE, 2), dim=(0, 1, 2))
-            slack = 0.5 * sum(step.norm(dim=-1) for step in steps).flatten()  # as far as the cell reaches in the image
+            slack = 0.5 * sum(step.norm(dim=-1) for step in steps).flatten()  # the extent of the cell in the image
             values = torch.minimum(values, view.values(pixels, in_front, slack))
             most = torch.maximum(most, torch.where(in_front.cpu(), slack.cpu(), 0.0))
         maybe = (values > 0) & (values < math.inf)
@@ -180,7 +184,7 @@ def _bounding_box(views: list[_View], low: Tensor, high: Tensor) -> tuple[Tensor
 
 
 def _large_parts(verts: np.ndarray, faces: np.ndarray, smallest_part: float) -> tuple[np.ndarray, np.ndarray]:
-    """The parts of a surface of at least that fraction of the largest one's volume; bubbles within, seen by nobody, go."""
+    """The parts of a surface with at least this fraction of the largest part's volume; invisible inner bubbles are removed."""
     a, b, c = verts[faces].transpose(1, 0, 2)
     edges = (faces.ravel(), np.roll(faces, -1, axis=1).ravel())
     graph = coo_matrix((np.ones(faces.size, dtype=bool), edges), shape=(len(verts), len(verts)))
@@ -193,10 +197,10 @@ def _large_parts(verts: np.ndarray, faces: np.ndarray, smallest_part: float) -> 
 
 
 def _views(silhouettes: Tensor, cameras: Any, resolution: int) -> list[_View]:
-    """In an order in which neighbours look from different sides, so that most of space is soon known to be outside."""
+    """The views in an order in which successive ones look from different sides, so that most of space is excluded early."""
     rows, cols = (int((silhouettes > 0.5).any(axis).sum(1).max()) for axis in (2, 1))
     coarser = max(rows, cols) // (2 * resolution)
-    if coarser > 1:  # samples two pixels apart or more would see noise between them
+    if coarser > 1:  # samples two pixels apart or more would pick up noise
         size = [max(pixels // coarser, 1) for pixels in silhouettes.shape[1:]]
         silhouettes = F.interpolate(silhouettes[:, None], size, mode="area")[:, 0]
     order = sorted(range(len(silhouettes)), key=lambda view: view * (math.sqrt(5) - 1) / 2 % 1)
@@ -204,7 +208,7 @@ def _views(silhouettes: Tensor, cameras: Any, resolution: int) -> list[_View]:
 
 
 def _nearest_to_axes(cameras: Any) -> Tensor:
-    """(3,) the point whose squared distances to the optical axes have the least sum."""
+    """(3,) the point with the least sum of squared distances to the optical axes."""
     centers = cameras.get_camera_center().double().cpu()
     axes = F.normalize(cameras.get_world_to_view_transform().get_matrix()[:, :3, 2].double().cpu(), dim=1)
     across = torch.eye(3, dtype=torch.float64) - axes[:, :, None] * axes[:, None, :]  # (N, 3, 3)
@@ -215,7 +219,7 @@ def _nearest_to_axes(cameras: Any) -> Tensor:
 
 
 def _visible_radius(middle: Tensor, cameras: Any, image_size: Sequence[int]) -> float:
-    """Twice as far from the middle as any image reaches there, and no less than up to the farthest perspective camera."""
+    """Twice the largest extent of an image at the center, and at least the distance to the farthest perspective camera."""
     to_view = cameras.get_world_to_view_transform().get_matrix()  # (N, 4, 4), of rows
     middle = middle.to(to_view)
     away = float((cameras.get_camera_center() - middle).norm(dim=1).max())

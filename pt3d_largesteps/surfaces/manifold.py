@@ -1,4 +1,4 @@
-"""What a remesher can take: triangles that form a manifold, and the repairs that make one without changing the surface."""
+"""Manifold triangles for a remesher, and the repairs that make a mesh manifold without changing the surface."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from scipy.sparse.csgraph import connected_components
 
 
 def clean(faces: np.ndarray, num_verts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Faces and vertices of a manifold with the same surface, where no edge stands in the way.
+    """Faces and vertices of a manifold with the same surface, if its edges permit one.
 
-    Faces that repeat a vertex, or another face, are left out, vertices of no face too; a vertex in which several fans of
-    faces meet becomes one for each.
+    Faces that repeat a vertex or another face are removed, and so are unused vertices; a vertex in which several fans of faces
+    meet is split into one per fan.
 
     Args:
         faces: (F, 3) integers in [0, num_verts).
 
     Returns:
-        faces (F', 3) into new vertices, and (V',) int64, the vertex that each of these was.
+        faces (F', 3) of the new vertices, and (V',) int64, the old vertex of each new one.
 
     Raises:
         ValueError: an edge of three faces or more, or neighbours of opposite orientation.
@@ -41,7 +41,7 @@ def clean(faces: np.ndarray, num_verts: int) -> tuple[np.ndarray, np.ndarray]:
     one, two = (order[starts[counts == 2] + side] for side in (0, 1))
     if (tails[one] == tails[two]).any():
         raise ValueError(f"{int((tails[one] == tails[two]).sum())} of its edges have faces of opposite orientation")
-    # Faces on both sides of an edge share its two vertices; what is not joined that way is another fan.
+    # Faces on both sides of an edge share its two vertices; faces not joined that way belong to another fan.
     corners, opposite = np.concatenate([one, _next(one)]), np.concatenate([_next(two), two])
     joined = coo_matrix((np.ones(len(corners), dtype=bool), (corners, opposite)), shape=(faces.size, faces.size))
     fan = connected_components(joined, directed=False)[1]

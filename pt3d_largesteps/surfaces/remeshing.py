@@ -1,4 +1,4 @@
-"""Isotropic remeshing between steps of an optimisation: as the shape takes form, its triangles become even again.
+"""Isotropic remeshing between steps of an optimisation: makes the triangles of a changing shape even again.
 
 Source: Botsch, Kobbelt, "A Remeshing Approach to Multiresolution Modeling", SGP 2004, in the implementation of gpytoolbox;
 remeshing inside the optimisation: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6),
@@ -20,17 +20,17 @@ from torch import Tensor
 from pt3d_largesteps._checks import check_finite, check_number, describe
 from pt3d_largesteps.surfaces.manifold import clean
 
-_MOST_VERTS = 5_000_000  # of one mesh: what asks for more is taken for a mistake in the edge length
+_MOST_VERTS = 5_000_000  # per mesh: a larger number is probably a mistake in the edge length
 
 
 @dataclass(frozen=True)
 class Remeshed:
-    """A batch after :func:`remesh`, and the way from the old vertices to the new ones.
+    """A batch after :func:`remesh`, and the transfer of data from the old vertices to the new ones.
 
     Attributes:
-        meshes: ``Meshes`` of the same number.
-        kept: (V',) bool, the vertices that were to stay as they are.
-        passed_over: for each mesh that came back as it was, why.
+        meshes: ``Meshes``, as many as before.
+        kept: (V',) bool, the vertices of ``keep``.
+        passed_over: for each mesh that was returned unchanged, the reason.
     """
 
     meshes: Any
@@ -40,8 +40,8 @@ class Remeshed:
     _old_faces: list[np.ndarray] = field(repr=False)
 
     def transfer(self, values: Tensor) -> Tensor:
-        """Numbers (V, ...) of the old packed vertices for the new ones (V', ...): interpolated in the old face nearest to each
-        new vertex; masks and integers are those of the nearest corner of that face.
+        """Transfers numbers (V, ...) of the old packed vertices to the new ones (V', ...). They are interpolated in the old
+        face nearest to each new vertex; masks and integers are copied from the nearest corner of that face.
 
         Example:
             >>> colors = remeshed.transfer(colors)
@@ -83,26 +83,26 @@ def remesh(
     keep: Tensor | None = None,
     feature_angle: float | None = None,
 ) -> Remeshed:
-    """Meshes of even triangles on the same surfaces.
+    """Makes meshes with even triangles on the same surfaces.
 
-    Vertices on a boundary stay, and so do those of ``keep``. What the remesher cannot take is repaired where that leaves the
-    surface as it is (faces that repeat a vertex or another face, vertices of no face, fans that meet in one vertex) and else
-    passed over, with a warning: edges of three faces or more, neighbours of opposite orientation.
+    Vertices on a boundary do not move, nor do those of ``keep``. Non-manifold meshes are repaired if that does not change the
+    surface: faces that repeat a vertex or another face, unused vertices, fans that meet in one vertex. Otherwise (edges of
+    three faces or more, neighbours of opposite orientation) the mesh is returned unchanged, with a warning.
 
     Args:
         meshes: ``Meshes``, any batch; empty ones may be among them.
-        num_verts: about so many vertices for each mesh, by the area as it is: edges between 3/4 and 4/3 of the length that
-            gives so many are left alone; or
+        num_verts: approximate number of vertices of each mesh, by its present area: edges between 3/4 and 4/3 of the length for
+            this number are not changed; or
         edge_length: in the units of the positions; or
         edge_scale: as a multiple of the mesh's mean edge length, 0.5 for four times the vertices.
-        iterations: of splitting, collapsing, flipping and smoothing.
-        project: back onto the given surface after smoothing.
-        keep: (V,) bool, packed vertices that stay as they are.
-        feature_angle: edges whose faces meet at more than so many degrees stay creases; none unless given.
+        iterations: rounds of splitting, collapsing, flipping and smoothing.
+        project: whether vertices are projected back onto the given surface after smoothing.
+        keep: (V,) bool, packed vertices that do not change.
+        feature_angle: edges whose faces meet at more than this many degrees stay creases; default: none.
 
     Returns:
-        :class:`Remeshed`, on the device and in the dtype of the meshes. Vertex colours (``TexturesVertex``) are carried over,
-        other textures are left behind with a warning.
+        :class:`Remeshed`, on the device and in the dtype of the meshes. Vertex colours (``TexturesVertex``) are transferred,
+        other textures are dropped with a warning.
 
     Raises:
         ImportError: gpytoolbox is not installed.
@@ -139,7 +139,7 @@ def remesh(
         new_faces.append(torch.from_numpy(np.ascontiguousarray(made[1], dtype=np.int64)).to(packed.device))
     if passed_over:
         reasons = "; ".join(f"mesh {mesh}: {reason}" for mesh, reason in passed_over.items())
-        warnings.warn(f"remesh: {len(passed_over)} of {len(sizes)} meshes came back as they were: {reasons}", stacklevel=2)
+        warnings.warn(f"remesh: {len(passed_over)} of {len(sizes)} meshes were returned unchanged: {reasons}", stacklevel=2)
     all_kept = torch.cat([*new_kept, packed.new_zeros(0, dtype=torch.bool)])
     remeshed = Remeshed(meshes.__class__(verts=new_verts, faces=new_faces), all_kept, passed_over, old_verts, old_faces)
     remeshed.meshes.textures = _carried_textures(meshes, remeshed)
@@ -147,7 +147,7 @@ def remesh(
 
 
 class _PassedOverError(Exception):
-    """Why a mesh stays as it is."""
+    """The reason why a mesh is returned unchanged."""
 
 
 def _remesh_one(
@@ -159,14 +159,14 @@ def _remesh_one(
     project: bool,
     feature_angle: float | None,
 ) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
-    """The old faces without those that were left out, how many vertices were kept (they come first), vertices and faces."""
+    """The repaired old faces, the number of kept vertices (they come first), the new vertices and faces."""
     try:
         clean_faces, old = clean(faces, len(verts))
     except ValueError as error:
         raise _PassedOverError(str(error)) from None
     lost = np.setdiff1d(np.flatnonzero(kept), old)  # of no face, but to be kept
     if len(lost):
-        raise _PassedOverError(f"vertex {lost[0]} is to be kept, but belongs to no face")
+        raise _PassedOverError(f"vertex {lost[0]} must be kept, but belongs to no face")
     positions = verts[old]
     edge_length = _edge_length(positions, clean_faces, target)
     feature = np.flatnonzero(kept[old])
@@ -177,7 +177,7 @@ def _remesh_one(
             positions, clean_faces, i=iterations, h=edge_length, project=project, feature=feature, **options
         )
     if not len(new_faces) or not np.isfinite(new_verts).all():
-        raise _PassedOverError("the remesher left nothing of it")
+        raise _PassedOverError("the remesher returned an empty mesh")
     return old[clean_faces], len(feature), new_verts, new_faces
 
 
@@ -201,7 +201,7 @@ def _edge_length(positions: np.ndarray, faces: np.ndarray, target: tuple[str, fl
 
 
 def check_target(num_verts: int | None, edge_length: float | None, edge_scale: float | None) -> tuple[str, float]:
-    """The one that is given, with its name; see :func:`remesh`."""
+    """The target that is given, with its name; see :func:`remesh`."""
     targets = {"num_verts": num_verts, "edge_length": edge_length, "edge_scale": edge_scale}
     given = {name: value for name, value in targets.items() if value is not None}
     if len(given) != 1:
@@ -226,7 +226,7 @@ def _carried_textures(meshes: Any, remeshed: Remeshed) -> Any:
         return None
     if not hasattr(textures, "verts_features_packed"):
         warnings.warn(
-            f"remesh: {type(textures).__name__} belong to the old faces and are left behind; vertex colours are carried over",
+            f"remesh: {type(textures).__name__} belong to the old faces and are dropped; only vertex colours are kept",
             stacklevel=3,
         )
         return None

@@ -1,7 +1,7 @@
-"""Repair of the few faces of a mesh that go through other faces of it.
+"""Repair of self-intersecting faces, if they are few.
 
 Source: Botsch, Kobbelt, "An Intuitive Framework for Real-Time Freeform Modeling", ACM TOG 23(3), 2004, Sec. 3: membranes and
-thin plates over a part of a mesh of which the rest is held; exact detection of intersections by libigl.
+    thin plates over a part of a mesh while the rest is fixed. libigl detects intersections exactly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 
 _MOST_RINGS = 3  # around a tangle
-_MOST_DEPTH = 6  # rings from a vertex to what holds its tangle: more of the shape than that would be lost
+_MOST_DEPTH = 6  # rings from a vertex to the fixed vertices: larger tangles would lose too much of the shape
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Untangled:
     """A batch after :func:`untangle`.
 
     Attributes:
-        meshes: ``Meshes`` of the same faces and textures; detached.
-        before: (N,) int64, on the CPU, how many faces of each mesh went through others of it.
-        after: (N,) how many still do; never more.
+        meshes: ``Meshes`` with the same faces and textures; detached.
+        before: (N,) int64, on the CPU, self-intersecting faces of each mesh before the repair.
+        after: (N,) the same after the repair; never more.
     """
 
     meshes: Any
@@ -39,26 +39,26 @@ class Untangled:
 
 @torch.no_grad()
 def untangle(meshes: Any, *, rounds: int = 10, keep: Tensor | None = None) -> Untangled:
-    """Meshes without the small tangles: folds, spikes and noise that let faces go through other faces of the same mesh.
+    """Removes small tangles: folds, spikes and noise that make faces of a mesh intersect other faces of it.
 
-    In each round the vertices of such faces are moved to the smoothest surface that joins the rest: a thin plate, or where a
-    membrane leaves fewer such faces, that. A tangle that keeps half of them or more stays as it was. A round that
-    brings nothing is followed by one with a ring more of vertices around them, up to three. No other vertex moves, and a
-    border is smoothed along itself.
+    Each round moves the vertices of self-intersecting faces onto the smoothest surface that joins the rest: a thin plate, or a
+    membrane if that leaves fewer such faces. A tangle that keeps half of its self-intersecting faces or more is restored. After
+    a round without improvement the next one moves one more ring of vertices around them, up to three rings. No other vertex
+    moves, and a border is smoothed along itself.
 
-    What is not small stays: two parts deep in each other, or a tangle of so many faces that it holds the shape itself.
+    Large tangles stay: two parts deep in each other, or a tangle of so many faces that smoothing it would destroy the shape.
 
     Args:
         meshes: ``Meshes``, any batch; empty ones may be among them.
-        rounds: at most so many.
+        rounds: maximum number of rounds.
         keep: (V,) bool, packed vertices that never move.
 
     Returns:
-        :class:`Untangled`, on the device and in the dtype of the meshes. No gradient goes through it.
+        :class:`Untangled`, on the device and in the dtype of the meshes. It is not differentiable.
 
     Raises:
         ImportError: libigl is not installed.
-        TypeError, ValueError: not ``Meshes``, ``rounds`` that is no positive integer, positions that are NaN or infinite, a
+        TypeError, ValueError: not ``Meshes``, ``rounds`` that is not a positive integer, positions that are NaN or infinite, a
             mask of a wrong shape.
 
     Example:
@@ -92,13 +92,13 @@ def untangle(meshes: Any, *, rounds: int = 10, keep: Tensor | None = None) -> Un
 
 
 class _Tangles:
-    """One mesh's topology. Positions are (V, 3) in the dtype of the mesh: what counts is how they will be stored."""
+    """One mesh's topology. Positions are (V, 3) in the dtype of the mesh, because intersections are tested as stored."""
 
     def __init__(self, faces: np.ndarray, kept: np.ndarray) -> None:
         self.faces, self.kept = faces, kept
 
     def untangle(self, verts: np.ndarray, rounds: int) -> tuple[np.ndarray, int, int]:
-        """Positions, and the number of faces that go through others before and after."""
+        """Positions, and the number of self-intersecting faces before and after."""
         bad = self._intersecting(verts)
         before, rings = int(bad.sum()), 0
         if before:
@@ -110,20 +110,21 @@ class _Tangles:
         return verts, before, int(bad.sum())
 
     def _round(self, verts: np.ndarray, bad: np.ndarray, rings: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """A state with fewer such faces, if there is one."""
+        """A state with fewer self-intersecting faces, if there is one."""
         free = self._free(bad, rings)
         if not len(free):
             return None
         num_tangles, tangle_of_free = connected_components(self._adjacency[free][:, free], directed=False)
         tangle = np.full(len(verts), num_tangles)  # that is: held
         tangle[free] = tangle_of_free
-        # The free vertices of a face are neighbours, so that they belong to one tangle.
+        # The free vertices of a face are neighbours, so they belong to one tangle.
         tangle_of_face = tangle[self.faces].min(axis=1)
 
         def count(bad: np.ndarray) -> np.ndarray:
             return np.bincount(tangle_of_face[bad], minlength=num_tangles + 1)
 
-        # Two parts deep in each other lose a few such faces by every smoothing, and their shape with them: hence the half.
+        # Each smoothing of two parts deep in each other removes a few such faces, but also their shape: hence the limit of
+        # half.
         repaired, fewest = verts.copy(), (count(bad) + 1) // 2
         for fair in (_thin_plate, _membrane):
             candidate = verts.copy()
@@ -133,18 +134,18 @@ class _Tangles:
                 better = np.append(counts[:-1] < fewest[:-1], False)[tangle]
                 repaired[better] = candidate[better]
                 fewest = np.minimum(fewest, counts)
-        # Tangles may go through each other: what is best for each need not be so for all.
+        # Tangles may intersect each other: the best choice for each may not be the best for all.
         still_bad = self._intersecting(repaired)
         return (repaired, still_bad) if still_bad.sum() < bad.sum() else None
 
     def _free(self, bad: np.ndarray, rings: int) -> np.ndarray:
-        """The vertices that may move: of such faces and so many rings around them."""
+        """The vertices that may move: those of self-intersecting faces and this many rings around them."""
         chosen = np.zeros(len(self.kept), dtype=bool)
         chosen[self.faces[bad]] = True
         for _ in range(rings):
             chosen |= self._adjacency @ chosen
         chosen &= ~self.kept
-        # A curve of which little is held, such as the rim of a hole, would shrink to that.
+        # A curve with few fixed vertices, such as the rim of a hole, would shrink to them.
         free_of_curve = np.bincount(self._curve[chosen], minlength=len(chosen))
         chosen &= ~(self._on_border & (2 * free_of_curve > np.bincount(self._curve, minlength=len(chosen)))[self._curve])
         free = np.flatnonzero(chosen)
@@ -168,9 +169,9 @@ class _Tangles:
 
 
 def _operators(faces: np.ndarray, num_verts: int) -> tuple[csr_matrix, csr_matrix, np.ndarray, np.ndarray]:
-    """Which vertices are neighbours, and I minus the mean of the neighbours; on a border, of those along it.
+    """The neighbours of the vertices, and the matrix I minus the mean of the neighbours; on a border only those along it.
 
-    Also which vertices are on a border, or another edge that is not of two faces, and (V,) the curve that each is on.
+    Also which vertices are on a border or another edge without exactly two faces, and (V,) the curve of each.
     """
     shape = (num_verts, num_verts)
     tails, heads = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
@@ -189,12 +190,12 @@ def _operators(faces: np.ndarray, num_verts: int) -> tuple[csr_matrix, csr_matri
 
 
 def _membrane(umbrella: csr_matrix, verts: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Each free vertex at the mean of its neighbours."""
+    """The membrane: each free vertex at the mean of its neighbours."""
     return verts[free] - _solve(umbrella[free][:, free], umbrella[free] @ verts)
 
 
 def _thin_plate(umbrella: csr_matrix, verts: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """The least sum of squares of the distances of vertices to the means of their neighbours, of all vertices."""
+    """The thin plate: the least sum, over all vertices, of squared distances to the means of their neighbours."""
     columns = umbrella[:, free]
     return verts[free] - _solve(columns.T @ columns, columns.T @ (umbrella @ verts))
 

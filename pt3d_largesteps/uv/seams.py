@@ -1,8 +1,9 @@
-"""The seams of uv maps: where the map cuts the surface, and which texels lie together on both sides of a cut.
+"""The seams of uv maps: where the map cuts the surface, and which texels on both sides of a cut coincide on the surface.
 
-Along each edge of the mesh whose two faces have it at different places of the map, at points half a texel apart at most, the
-nearest texel of the one island belongs to the nearest of the other. The points lie a quarter of a texel inside of the islands,
-so that none is as near to two texels, whether texels lie on the border of an island or half a texel inside.
+A seam is an edge of the mesh whose two faces have it at different places of the map. Points are placed along each seam, at most
+half a texel apart. At each point the nearest texel of one island is paired with the nearest texel of the other. The points lie
+a quarter of a texel inside the islands, so that no point is equally near to two texels, whether texels lie on the border of an
+island or half a texel inside.
 
 Source: Prada, Kazhdan, Chuang, Hoppe, "Gradient-Domain Processing within a Texture Atlas", ACM TOG 37(4), 2018.
 """
@@ -24,8 +25,8 @@ class FacePairs(NamedTuple):
     """Pairs of faces that share an edge of the mesh.
 
     Attributes:
-        one, other: (K,) int64, their half-edges, 3 face + corner.
-        along: (K,) bool, whether these run in one direction.
+        one, other: (K,) int64, the half-edges of the two faces, 3 face + corner.
+        along: (K,) bool, whether both half-edges run in the same direction.
         cut: (K,) bool, whether the map has the edge at two places.
     """
 
@@ -36,7 +37,7 @@ class FacePairs(NamedTuple):
 
 
 def face_pairs(faces: Tensor, uvs: Tensor) -> FacePairs:
-    """Of faces (F, 3) with the uvs (F, 3, 2) of their corners; an edge of k faces gives k - 1 pairs."""
+    """The pairs of faces (F, 3) with the uvs (F, 3, 2) of their corners; an edge of k faces gives k - 1 pairs."""
     ends = torch.stack([faces, faces.roll(-1, 1)], dim=2).reshape(-1, 2)
     low, high = ends.aminmax(dim=1)
     keys, order = torch.sort(low * (int(faces.max()) + 1) + high, stable=True)
@@ -49,7 +50,7 @@ def face_pairs(faces: Tensor, uvs: Tensor) -> FacePairs:
 
 
 def islands(pairs: FacePairs, num_faces: int) -> Tensor:
-    """(F,) int64, the uv island of each face: those that are joined by edges that the map does not cut."""
+    """(F,) int64, the uv island of each face: faces joined by edges that the map does not cut."""
     ends = [(half_edge[~pairs.cut] // 3).cpu().numpy() for half_edge in (pairs.one, pairs.other)]
     graph = scipy.sparse.coo_matrix(([1] * len(ends[0]), ends), shape=(num_faces, num_faces))
     labels = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
@@ -57,7 +58,7 @@ def islands(pairs: FacePairs, num_faces: int) -> Tensor:
 
 
 def seam_edges(corners: Tensor, pairs: FacePairs, island: Tensor, maps: Tensor, island_at: Tensor, number: Tensor) -> Tensor:
-    """(S, 2) int64, pairs of texels that lie together across seams, the lower number first, each once.
+    """(S, 2) int64, pairs of texels that coincide across seams, the lower number first, each once.
 
     Args:
         corners: (F, 3, 2) columns and rows of the corners of the faces.
@@ -101,7 +102,7 @@ def _seam_points(corners: Tensor, one: Tensor, other: Tensor, along: Tensor) -> 
 
 
 def _nearest_texel(points: Tensor, islands: Tensor, maps: Tensor, island_at: Tensor, number: Tensor) -> Tensor:
-    """(P,), the texel of this island and map next to each point among the nine around it; -1 where there is none."""
+    """(P,), the texel of this island and map nearest to each point among the nine around it; -1 if there is none."""
     _, height, width = number.shape
     best = torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
     least = torch.full((len(points),), float("inf"), dtype=points.dtype, device=points.device)

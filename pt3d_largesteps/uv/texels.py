@@ -1,17 +1,16 @@
 """The texels of uv maps as a graph on the surface: neighbours inside the uv islands, and across the seams between them.
 
-Large steps of a texture on the grid of its map would stop at the borders of the uv islands, and leak where two islands lie side
-by side. Here the unknowns are the texels that a face covers, and two of them are joined
+Large steps of a texture on the grid of its map would stop at the borders of the uv islands, and leak between islands that lie
+side by side. Here the unknowns are the texels that faces cover, and an edge joins two of them
 
-    where they are neighbours in the map and of one island;
-    across a seam, where they lie together on the surface (uv_seams.py).
+    if they are neighbours in the map and belong to one island; across a seam, if they coincide on the surface (seams.py).
 
-So L = D - A of that graph is the one of a grid wherever the map is one, whatever way it is cut. Stretch of the map is not
-looked at: every edge has the weight 1.
+So L = D - A of that graph is the Laplacian of a grid inside the islands, however the map is cut. Stretch of the map is ignored:
+every edge has the weight 1.
 
 Source: Prada, Kazhdan, Chuang, Hoppe, "Gradient-Domain Processing within a Texture Atlas", ACM TOG 37(4), 2018, which solves
-on texels across seams too, but with finite elements for bilinear interpolation in the place of a graph; Nicolet, Jacobson,
-Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021.
+on texels across seams too, but with finite elements for bilinear interpolation instead of a graph; Nicolet, Jacobson, Jakob,
+"Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class TexelGraph:
     Attributes:
         mask: (N, H, W) bool, the covered texels, T of them, numbered in this order.
         edges: (E, 2) int64, pairs of texels, each once.
-        num_seam_edges: how many of them cross a seam; they are the last ones.
-        positions: (T, 3), where the texels lie on the surface.
-        gutter: (G,) int64, the texels around the islands that follow covered ones, as places in the flat maps.
-        sources: (G,) int64, the covered texel that each of them follows.
+        num_seam_edges: the number of edges across seams; they come last.
+        positions: (T, 3), the positions of the texels on the surface.
+        gutter: (G,) int64, the texels around the islands that copy covered ones, as indices into the flat maps.
+        sources: (G,) int64, the covered texel that each of them copies.
 
     Example:
         >>> graph = texel_graph(meshes, 512)
@@ -61,7 +60,7 @@ class TexelGraph:
 
     @cached_property
     def places(self) -> Tensor:
-        """(T,) int64, where the covered texels are in the flat maps."""
+        """(T,) int64, the indices of the covered texels in the flat maps."""
         with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
             return self.mask.flatten().nonzero().squeeze(1)
 
@@ -97,7 +96,7 @@ class TexelGraph:
         return maps.flatten(0, 2).index_select(0, self.places)
 
     def scatter(self, values: Tensor, background: Tensor | None = None) -> Tensor:
-        """Maps (N, H, W, C) of the texels' values (T, C), the gutter filled; elsewhere those of ``background``, or 0."""
+        """Maps (N, H, W, C) of the texels' values (T, C), with the gutter filled; elsewhere ``background``, or 0."""
         if background is None:
             background = values.new_zeros(*self.mask.shape, values.shape[1])
         places = self.places
@@ -106,7 +105,7 @@ class TexelGraph:
         return background.flatten(0, 2).index_copy(0, places, values).view(background.shape)
 
     def fill(self, maps: Tensor) -> Tensor:
-        """Maps (N, H, W, C) with the gutter filled: bilinear look-ups on the surface find no background."""
+        """Maps (N, H, W, C) with the gutter filled, so that bilinear look-ups on the surface read no background."""
         return self.scatter(self.gather(maps), maps)
 
     def to(self, device: torch.device | str) -> TexelGraph:
@@ -120,10 +119,10 @@ def texel_graph(meshes: Any, size: int | tuple[int, int], *, gutter: int = 0) ->
     """The graph of the covered texels of each mesh's map.
 
     Args:
-        meshes: with ``TexturesUV`` of one map each; no texel is joined to one of another mesh.
+        meshes: with ``TexturesUV`` of one map each; no edge joins texels of different meshes.
         size: texels of the maps, (H, W) or one number for both.
-        gutter: rows and columns around the covered texels that follow the nearest of them. 1 is what bilinear look-ups
-            read, but for triangles thinner than texels.
+        gutter: rows and columns around the covered texels that copy the nearest of them. 1 covers bilinear look-ups, except for
+            triangles thinner than texels.
 
     Raises:
         TypeError, ValueError: as :class:`~pt3d_largesteps.renderers.uv.UVRenderer`; meshes that cover no texel.

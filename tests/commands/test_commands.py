@@ -51,7 +51,7 @@ class TestHelp:
             (["--help"], "fit-many     a folder of meshes, each from pictures of it, in batches"),
             (["--version"], f"pt3d_largesteps {pt3d_largesteps.__version__}"),
             (["reconstruct", "--help"], "usage: python -m pt3d_largesteps reconstruct [-h] [--target TARGET]"),
-            (["fit-many", "--help"], "Of each target the output folder gets NAME.obj, the reconstructed mesh"),
+            (["fit-many", "--help"], "For each target the output folder gets NAME.obj, the reconstructed mesh"),
             (["info", "--help"], "usage: python -m pt3d_largesteps info [-h]"),
             (["benchmark"], "solve        Solves with a factorised matrix"),
         ],
@@ -91,7 +91,7 @@ class TestInfo:
         result = run("info", first=instead({"torch": MISSING.format("torch")}))
         assert result.returncode == 1
         assert lines_of(result)["torch"] == "NOT INSTALLED"
-        assert lines_of(result)["PyTorch3D"] == "not tried, for want of torch"
+        assert lines_of(result)["PyTorch3D"] == "not tried, because torch is missing"
         assert "\n  torch: pip install torch==" in result.stdout
 
     @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class TestGeometry:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ({"lambda_": None}, TypeError, r"lambda_: expected a number of at least 0 \(or alpha=.*, got None"),
+            ({"lambda_": None}, TypeError, r"lambda_: expected a number of at least 0 \(or None with alpha=.*, got None"),
             ({"lambda_": -1.0}, ValueError, r"lambda_: expected a finite number in \[0, infinity\), got -1"),
             ({"lambda_": "19"}, TypeError, "lambda_: expected a number, got str '19'"),
             ({"lambda_": float("nan")}, ValueError, "lambda_: expected a finite number"),

@@ -224,8 +224,8 @@ print(json.dumps([seen, [[run.history.losses[0][0], run.loss] for run in runs], 
         for error, expected in zip(
             errors,
             (
-                "cameras: expected those of the images, beside them, got None",
-                "cameras: expected none beside meshes",
+                "cameras: expected the cameras of the images, got None",
+                "cameras: expected None with meshes",
                 "target: expected Meshes of one mesh, or images and their cameras, got 2 meshes",
                 "images: expected a tensor (views, H, W, 4) or (views, H, W, 1), got (3, 32, 32, 0)",
                 "target: expected Meshes of one mesh, or images and their cameras, got str",

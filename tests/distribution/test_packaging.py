@@ -76,7 +76,7 @@ def tracked():
 
 @pytest.fixture
 def sources(tracked, tmp_path):
-    """A copy of them, with the leavings of earlier builds in place."""
+    """A copy of them, with the files of earlier builds."""
     folder = tmp_path / "sources"
     leavings = [
         "pt3d_largesteps/_C.abi3.so",

@@ -1,4 +1,4 @@
-"""What the documentation says can be done: its code runs, its commands and links lead somewhere, and it is all in the site."""
+"""The documentation is true: its code runs, its commands and links exist, and the site contains all of it."""
 
 import contextlib
 import doctest

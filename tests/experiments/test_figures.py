@@ -292,7 +292,7 @@ class TestCommandLine:
     def test_nvdiffrast_without_cuda(self, tmp_path, capsys):
         arguments = [*TINY, "--renderer", "nvdiffrast", "--out", str(tmp_path)]
         assert run_main(teaser.experiment, teaser.__doc__, teaser.SCALES, arguments, target=teaser.TARGET) == 2
-        assert "renders on CUDA alone" in capsys.readouterr().err
+        assert "renders only on CUDA" in capsys.readouterr().err
 
     @pytest.mark.slow
     def test_the_only_script_without_a_scene(self, tmp_path):

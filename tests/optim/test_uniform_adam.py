@@ -17,7 +17,7 @@ from support.inductor import needs_inductor
 
 
 def recurrence(start, gradients, lr, beta1, beta2, eps):
-    """Section 3.5 of the paper, in numpy: Adam, with the largest second moment in the place of all."""
+    """Section 3.5 of the paper, in numpy: Adam with the largest second moment for all components."""
     theta, m, v = start.copy(), np.zeros_like(start), np.zeros_like(start)
     for t, g in enumerate(gradients, start=1):
         m = beta1 * m + (1 - beta1) * g

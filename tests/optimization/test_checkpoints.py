@@ -1,4 +1,4 @@
-"""Checkpoints of optimize: to the same bits, after a kill, of another run, of no run."""
+"""Checkpoints of optimize: bit-identical results after a kill, and refusal of other runs and other files."""
 
 import copy
 import dataclasses
@@ -110,12 +110,12 @@ class TestCheckpoints:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"config": dataclasses.replace(SHORT, seed=1)}, "seed 0 and not 1"),
+            ({"config": dataclasses.replace(SHORT, seed=1)}, "seed 0 instead of 1"),
             ({"start": ico_sphere(1).scale_verts(2.0)}, "another start"),
             ({"start": ico_sphere(2)}, "another start"),
             ({"pinned": torch.tensor([3])}, "another start"),
-            ({"loss": NoisyViews()}, "number of views 0 and not 5"),
-            ({"checkpoint_label": "other"}, "label '' and not 'other'"),
+            ({"loss": NoisyViews()}, "number of views 0 instead of 5"),
+            ({"checkpoint_label": "other"}, "label '' instead of 'other'"),
         ],
     )
     def test_of_another_run(self, tmp_path, changes, message):

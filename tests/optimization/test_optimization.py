@@ -200,7 +200,7 @@ class TestEnds:
         assert len(result.history.losses) == 60
 
     def test_the_held_out_loss_decides(self):
-        """The loss falls to the end, what is held out does not."""
+        """The loss falls until the end, the held-out loss does not."""
         values = iter([5.0, 4.0, 3.0, 3.5, 2.99, 9.0])
         config = dataclasses.replace(SHORT, steps=1000, patience=20, check_every=10, min_improvement=0.1)
         held_out = optimize(
@@ -298,7 +298,7 @@ class TestBadInput:
             ({"held_out": 3}, "held_out: expected a function"),
             ({"config": {"steps": 3}}, "config: expected an OptimizationConfig"),
             ({"callbacks": [3]}, "callbacks: expected functions"),
-            ({"loss": lambda meshes: torch.tensor(1.0)}, "loss: expected one that depends on the vertices"),
+            ({"loss": lambda meshes: torch.tensor(1.0)}, "loss: expected a tensor that depends on the vertices"),
             ({"checkpoint_every": 0}, "checkpoint_every: expected an integer of at least 1"),
             ({"pinned": torch.zeros(3, dtype=torch.bool)}, "pinned: expected"),
         ],

@@ -175,7 +175,7 @@ class TestRefusals:
 
     def test_a_folder(self, tmp_path, capsys):
         assert reconstruct.main(["--target", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-        assert "is no regular file" in capsys.readouterr().err
+        assert "is not a regular file" in capsys.readouterr().err
 
     def test_an_output_that_is_a_file(self, tmp_path, capsys):
         (tmp_path / "file").write_text("")
@@ -296,7 +296,7 @@ def test_a_run_goes_on(tmp_path):
 
 
 def test_a_start_where_there_is_no_hull():
-    with pytest.warns(UserWarning, match="the start is a sphere, since there is no hull: center"):
+    with pytest.warns(UserWarning, match="the start is a sphere, because making the hull failed: center"):
         run = optimize(ico_sphere(2), Settings(steps=1, views=1, resolution=16, remesh=False))
     assert torch.equal(run.start.verts_packed(), ico_sphere(4).scale_verts(0.6).verts_packed())
 

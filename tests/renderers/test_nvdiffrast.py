@@ -348,7 +348,7 @@ class TestTheObject:
 class TestErrors:
     def test_without_cuda(self, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        with pytest.raises(RuntimeError, match=r"NvdiffrastRenderer renders on CUDA alone, and torch .* sees no such device"):
+        with pytest.raises(RuntimeError, match=r"NvdiffrastRenderer renders only on CUDA, and torch .* sees no such device"):
             NvdiffrastRenderer(8)
 
     def test_without_nvdiffrast(self, monkeypatch):

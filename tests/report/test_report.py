@@ -76,7 +76,7 @@ class TestThree:
     def test_changed_in_the_cache(self, registry):
         three.find_three()
         three.cached().write_bytes(b"something else")
-        with pytest.raises(ThreeError, match=f"delete {three.cached()}, and it is fetched again"):
+        with pytest.raises(ThreeError, match=f"delete {three.cached()} to fetch it again"):
             three.find_three()
 
     def test_without_a_network(self, registry, monkeypatch):

@@ -61,7 +61,7 @@ def sphere(radius=0.7, center=(0.0, 0.0, 0.0)) -> Meshes:
 
 
 def check_sphere(hull, radius=0.7, center=(0.0, 0.0, 0.0), tolerance=0.01, excess=1.12) -> None:
-    """No part of the sphere is missing, and little is there besides; outward, closed, in one piece."""
+    """No part of the sphere is missing, and there is little else; oriented outward, closed, in one piece."""
     away = (hull.verts_packed() - torch.tensor(center)).norm(dim=1) / radius
     assert genus_of_parts(hull) == [0]
     assert 1 - tolerance < float(away.min())
@@ -248,7 +248,7 @@ class TestRefusals:
             ({"center": 3.0}, "center: expected three numbers, got float"),
             ({"radius": 0.0}, r"radius: expected a finite number in \(0, infinity\), got 0.0"),
             ({"num_verts": 3}, "num_verts: expected an integer"),
-            ({"center": (50.0, 0.0, 0.0), "radius": 1.0}, "masks: .* nothing is left of the hull"),
+            ({"center": (50.0, 0.0, 0.0), "radius": 1.0}, "masks: .* the hull is empty"),
         ],
     )
     def test_options(self, options, message):
@@ -284,7 +284,7 @@ class TestRefusals:
     def test_cameras_of_other_masks(self):
         cameras = fibonacci_cameras(8)
         masks = silhouettes(sphere(0.1, (0.8, 0.0, 0.0)), cameras, 64)
-        with pytest.raises(ValueError, match="nothing is left of the hull; do the cameras belong to the masks"):
+        with pytest.raises(ValueError, match="the hull is empty; do the cameras belong to the masks"):
             visual_hull(masks.flip(0), cameras, resolution=32)
 
     def test_without_scikit_image(self, monkeypatch):

@@ -1,4 +1,4 @@
-"""Remeshing: what comes out, what is kept, what is passed over, and the module and its optimiser that go along."""
+"""Remeshing: results, kept vertices, meshes returned unchanged, and the transfer of the module and its optimiser."""
 
 import copy
 
@@ -121,7 +121,7 @@ class TestRemesh:
         torch.testing.assert_close(colors, remeshed.verts_packed(), rtol=0, atol=1e-5)
         faces = sphere.faces_list()
         sphere.textures = TexturesUV(torch.rand(1, 4, 4, 3), faces, [torch.rand(162, 2)])
-        with pytest.warns(UserWarning, match="TexturesUV belong to the old faces and are left behind"):
+        with pytest.warns(UserWarning, match="TexturesUV belong to the old faces and are dropped"):
             assert remesh(sphere, num_verts=500).meshes.textures is None
 
 
@@ -183,7 +183,7 @@ class TestRepairs:
 
     def test_a_kept_vertex_of_no_face(self):
         keep = torch.tensor([True, False, False, False, False, False])
-        with pytest.warns(UserWarning, match="vertex 0 is to be kept, but belongs to no face"):
+        with pytest.warns(UserWarning, match="vertex 0 must be kept, but belongs to no face"):
             assert bool(remesh(with_isolated_vertices(), num_verts=50, keep=keep).kept[0])
 
 
@@ -293,7 +293,7 @@ class TestLargeSteps:
             steps.remeshed(num_verts=100, moments="keep")
         with pytest.raises(TypeError, match="keep: expected no mask here"):
             steps.remeshed(num_verts=100, keep=torch.zeros(42, dtype=torch.bool))
-        with pytest.raises(ValueError, match="optimizer: expected one that has the parameter u"):
+        with pytest.raises(ValueError, match="optimizer: expected one with the parameter u"):
             steps.remeshed(num_verts=100, optimizer=UniformAdam([nn.Parameter(torch.zeros(3))]))
         own = LargeSteps(ico_sphere(1), laplacian=combinatorial_laplacian(ico_sphere(1)))
         with pytest.raises(ValueError, match="laplacian: expected one by name"):

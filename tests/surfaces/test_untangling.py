@@ -1,4 +1,4 @@
-"""Untangling: what is repaired, what stays as it is, to the bit, and what comes back from what cannot be repaired."""
+"""Untangling: what is repaired, what stays bit-identical, and what is returned if a repair is impossible."""
 
 import sys
 
@@ -41,7 +41,7 @@ def noisy(meshes: Meshes, center: int, radius: float, amplitude: float) -> tuple
 
 
 def intersecting(meshes: Meshes) -> list[int]:
-    """By the measure, which rounds a fraction in float32."""
+    """The number of self-intersecting faces by the measure, which rounds a fraction in float32."""
     fractions = self_intersecting_faces(meshes).tolist()
     return [round(fraction * len(faces)) for fraction, faces in zip(fractions, meshes.faces_list(), strict=True)]
 

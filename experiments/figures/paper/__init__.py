@@ -1,1 +1,1 @@
-"""What the experiments share: scenes, recipes, descents, pictures, and files."""
+"""Shared by the experiments: scenes, recipes, descents, pictures, and files."""

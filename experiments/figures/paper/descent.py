@@ -1,8 +1,8 @@
-"""The paper's pipeline: what is optimised, by what, and the descent itself.
+"""The paper's pipeline: the parameter, the optimiser, and the descent itself.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021. A global translation is
-optimised beside u (or x); all views are seen at every step. After each remeshing the parameter is made anew from the positions,
-the optimiser starts again, and its step is 0.8 of what it was.
+    optimised together with u (or x); every step uses all views. After each remeshing a new parameter is made from the
+    positions, the optimiser restarts, and its step size is multiplied by 0.8.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Recipe:
         optimizer: a name of ``OPTIMIZERS``; UniformAdam on u and Adam on x unless given.
         regularizer: "laplacian", mean(x . L x), or "bilaplacian", mean((L x)^2).
         weight: of the regulariser.
-        remesh_at: steps before which the triangles are made anew, with half the mean edge length.
+        remesh_at: steps before which the mesh is remeshed to half the mean edge length.
         translation: whether a global translation is optimised too.
     """
 
@@ -71,13 +71,13 @@ class Recipe:
 
 @dataclass
 class Descent:
-    """What a run leaves.
+    """The result of a run.
 
     Attributes:
         recipe: that it followed.
         losses: of the images, before each step and after the last one.
-        seconds: since the beginning, at the same moments, without what is done for the record; on a CPU those of the
-            processor, which runs beside each other and others' work do not disturb.
+        seconds: since the beginning, at the same moments, without the time for recording; on a CPU processor time, which other
+            processes do not disturb.
         shapes: ``Meshes`` on the CPU, by the number of steps done.
         failed: why it ended early, if it did.
     """
@@ -124,7 +124,7 @@ def descend(
     the_scene, descent, clock = scene(spec), Descent(recipe), clock_of(spec.device)
     start = start.to(spec.device)
     translation = torch.zeros(3, device=spec.device, requires_grad=recipe.translation)
-    LargeSteps(ico_sphere(0, spec.device), 1.0)()  # what is made once in a process is not of this run's seconds
+    LargeSteps(ico_sphere(0, spec.device), 1.0)()  # one-time set-up of the process does not count in this run's seconds
     begin, pauses, lr = clock(), 0.0, recipe.lr
     module, optimizer = _begin(start, recipe, translation, lr)
     laplacian = _SymmetricCSR.of(start) if recipe.weight else None
@@ -154,7 +154,7 @@ def descend(
             optimizer.zero_grad()
             (image_loss + recipe.weight * _energy(recipe, laplacian, meshes)).backward()
             optimizer.step()
-        except ValueError as error:  # of what is not finite: steps too large for an optimiser are a result too
+        except ValueError as error:  # numbers that are not finite: a step size too large for an optimiser is a result too
             descent.failed = f"step {step}: {error}"
             break
         last = moved.detach()
@@ -164,7 +164,7 @@ def descend(
 
 
 def clock_of(device: str) -> Callable[[], float]:
-    """Seconds of the processor where it does the work; else of the clock on the wall, once the device has done its own."""
+    """Processor time if the CPU does the work; else wall-clock time after synchronising with the device."""
     if torch.device(device).type == "cpu":
         return time.process_time
 

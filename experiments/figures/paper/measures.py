@@ -1,4 +1,4 @@
-"""The numbers that the tables of the experiments have of each run."""
+"""The measures of each run in the tables of the experiments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pt3d_largesteps.metrics import flipped_faces, hausdorff_distance, self_inte
 def measures(descent: Descent, target: Meshes, step: int | None = None) -> dict[str, Any]:
     """Of a recorded shape, the last one unless a step is given; distances in units of the target's bounding sphere.
 
-    What needs libigl is NaN without it.
+    Measures that need libigl are NaN without it.
     """
     step = descent.last_step(step)
     shape, target = descent.shapes[step], target.cpu()

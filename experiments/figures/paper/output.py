@@ -1,4 +1,4 @@
-"""What an experiment leaves: a picture, as PNG and PDF, and a table."""
+"""The output of an experiment: a picture, as PNG and PDF, and a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A target in front of its cameras, and the pictures of it that an experiment is given."""
+"""A target with its cameras and its pictures, the input of an experiment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRADIENT_BOOST = 3.0  # of nvdiffrast's antialiasing, as the paper's scripts hav
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """What a scene is made of; small enough to be sent to another process.
+    """The specification of a scene; small enough to be sent to another process.
 
     Attributes:
         target: a name or a file, see :func:`experiments.targets.load`.

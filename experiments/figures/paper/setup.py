@@ -1,4 +1,4 @@
-"""What the scripts of the experiments share: their options, the runs on all cores, and what they write."""
+"""Shared by the scripts of the experiments: options, runs on all cores, and output."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Scale:
 
 
 class Task(Protocol):
-    """A run of so many steps; called with what is to be called after each of them."""
+    """A run with its number of steps; its argument is called after each step."""
 
     @property
     def steps(self) -> int: ...
@@ -76,7 +76,7 @@ class DescentTask:
 
 @dataclass(frozen=True)
 class Setup:
-    """An experiment as its command line asks for it.
+    """An experiment as requested on its command line.
 
     Attributes:
         name: of the files that it writes.
@@ -119,7 +119,8 @@ class Setup:
         return self.run([DescentTask(self.spec, recipe, start, tuple(record_at)) for recipe in recipes])
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
-        """On a CPU several at a time, each in a process with one thread; on CUDA, or with one job, one after the other here."""
+        """On a CPU several runs at a time, each in a process with one thread; on CUDA, or with one job, one after the other in
+        this process."""
         descents = self._run(tasks)
         for descent in descents:
             if descent.failed:
@@ -133,7 +134,7 @@ class Setup:
             if self.jobs == 1 or torch.device(self.spec.device).type == "cuda":
                 with _one_thread():
                     return [task(lambda _: progress.update()) for task in tasks]
-            # Started anew, not forked: a fork of a process whose threads have worked may hang.
+            # Spawned, not forked: a fork of a process with used threads may hang.
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(self.jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 futures = [pool.submit(_work, pickle.dumps(task)) for task in tasks]
@@ -149,13 +150,13 @@ class Setup:
 
 
 def _work(task: bytes) -> bytes:
-    """A run in another process. Plain bytes come and go: of tensors each would be an open file until it is read."""
+    """A run in another process. It exchanges plain bytes, because each tensor would be an open file until it is read."""
     return pickle.dumps(pickle.loads(task)(lambda step: None))
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """As in the processes: the seconds of a processor are counted, and threads that wait count too."""
+    """One thread, as in the processes: processor time is measured, and it includes waiting threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -174,7 +175,7 @@ def main(
     silhouettes: bool = False,
     loss: str = "l1",
 ) -> int:
-    """Reads the command line and runs the experiment; returns the exit status: 0, 2 for what it was given, 130 after Ctrl-C.
+    """Reads the command line and runs the experiment; returns the exit status: 0, 2 for wrong arguments, 130 after Ctrl-C.
 
     Args:
         experiment: what is run.

@@ -1,4 +1,4 @@
-"""The shapes of the experiments: files where there are any, else shapes made in code."""
+"""The shapes of the experiments: files if there are any, else generated shapes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pt3d_largesteps.reconstruction.shapes import SHAPES
 MESHES = "PT3D_LARGESTEPS_MESHES"  # the variable that names a folder of OBJ files
 SPHERE_RADIUS = 0.9
 
-# What stands in for each shape where its file is absent
+# The generated shape that replaces each missing file
 _STAND_INS = {"armadillo": "animal", "bunny": "star", "cow": "animal", "nefertiti": "star", "spot": "hand", "suzanne": "hand"}
 
 
@@ -32,7 +32,7 @@ def load(name: str) -> Meshes:
 
     Args:
         name: a file; "sphere"; a shape made in code; or the name of an OBJ file in the folder that the environment variable
-            PT3D_LARGESTEPS_MESHES names, for which a shape made in code stands in where it is absent.
+            PT3D_LARGESTEPS_MESHES names, which a generated shape replaces if it is absent.
 
     Raises:
         TargetError: no such shape, or a file that cannot be used.
