@@ -24,7 +24,7 @@ BUILD := 'setuptools>=77,<82' ninja
 SOURCES := $(wildcard csrc/threads/* csrc/dissection/* csrc/structure/* csrc/cpu/* csrc/cuda/* csrc/bindings/*)
 
 # Each process has one thread: together they are faster than one process with many.
-JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+JOBS ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 FIGURES := $(wildcard experiments/figures/*.py)

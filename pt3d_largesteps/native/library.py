@@ -24,6 +24,8 @@ def _load(name: str) -> str | None:
     """Registers the operators of one library; returns why not, or None."""
     if os.environ.get(_NO_EXTENSION, "0") == "1":
         return f"{_NO_EXTENSION}=1"
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):  # whose stable interface the libraries use
+        return f"it needs torch 2.11 or newer, got {torch.__version__}"
     folders = [Path(__file__).parents[1], *(Path(folder) for folder in [os.environ.get(_FOLDER)] if folder)]
     paths = [path for folder in folders for path in sorted(folder.glob(f"{name}.*"))]
     library = next((path for path in paths if path.suffix in (".so", ".pyd")), None)
