@@ -6,6 +6,7 @@ Source: George, "Nested Dissection of a Regular Finite Element Mesh", SIAM J. Nu
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -154,6 +155,10 @@ class _Kept:
         self._kept: OrderedDict[bytes, SymbolicFactor] = OrderedDict()
         self._lock = threading.Lock()
 
+    def renew_lock(self) -> None:
+        """In a forked child, where a thread that has not followed may hold the lock for ever."""
+        self._lock = threading.Lock()
+
     @staticmethod
     def key(crow_indices: Tensor, col_indices: Tensor, device: torch.device) -> bytes:
         digest = hashlib.blake2b(crow_indices.to(torch.int32).numpy().data, digest_size=16)  # half as much to hash
@@ -175,6 +180,8 @@ class _Kept:
 
 
 _kept = _Kept()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_kept.renew_lock)
 
 
 def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: bool = True) -> SymbolicFactor:
