@@ -15,6 +15,7 @@
 #include "../cpu/factorize.h"
 #include "../cpu/solve.h"
 #include "checks.h"
+#include "version.h"
 
 namespace {
 
@@ -149,6 +150,7 @@ Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, co
 }  // namespace
 
 STABLE_TORCH_LIBRARY(pt3d_largesteps, library) {
+  library.def("version() -> int");
   library.def("analyze(Tensor crow_indices, Tensor col_indices, Tensor? positions, int leaf_size, bool by_levels) -> Tensor");
   library.def("count_entries(Tensor index) -> Tensor");
   library.def("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)");
@@ -168,3 +170,6 @@ STABLE_TORCH_LIBRARY_IMPL(pt3d_largesteps, CPU, library) {
   library.impl("solve", TORCH_BOX(&solve));
   library.impl("solve_detached", TORCH_BOX(&solve));
 }
+
+// It has no tensor that would say which device it is for.
+STABLE_TORCH_LIBRARY_IMPL(pt3d_largesteps, CompositeExplicitAutograd, library) { library.impl("version", TORCH_BOX(&version)); }

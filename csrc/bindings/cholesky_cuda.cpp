@@ -12,6 +12,7 @@
 #include "../cuda/factorize.h"
 #include "../cuda/solve.h"
 #include "checks.h"
+#include "version.h"
 #if defined(USE_CUDA)
 #include <torch/csrc/stable/accelerator.h>
 #endif
@@ -146,3 +147,11 @@ STABLE_TORCH_LIBRARY_IMPL(pt3d_largesteps, CPU, library) {
   library.impl("solve_levels", TORCH_BOX(&solve));
   library.impl("solve_levels_detached", TORCH_BOX(&solve));
 }
+
+#if defined(USE_CUDA)
+STABLE_TORCH_LIBRARY_FRAGMENT(pt3d_largesteps, library) { library.def("cuda_version() -> int"); }
+
+STABLE_TORCH_LIBRARY_IMPL(pt3d_largesteps, CompositeExplicitAutograd, library) {
+  library.impl("cuda_version", TORCH_BOX(&version));
+}
+#endif

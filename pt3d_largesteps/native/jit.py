@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
@@ -61,10 +62,11 @@ def import_package(root: Path) -> ModuleType:
 
 def compiled_folder(root: Path) -> Path | str:
     """Where the library lies for the code in ``root``, or why there is none: in the checkout, in an installation of the very
-    same code, or in torch's folder for extensions, where it is compiled if need be."""
+    same code, or in torch's folder for extensions, where it is compiled if need be. A library of another version is passed
+    over."""
     here = root / "pt3d_largesteps"
     for folder in (here, _installed(root)):
-        if folder is not None and any(folder.glob("_C.*")) and _same_code(folder, here):
+        if folder is not None and _same_code(folder, here) and _has_library(folder):
             return folder
     return build(root / "csrc")
 
@@ -78,6 +80,12 @@ def _installed(root: Path) -> Path | None:
     finally:
         sys.path[:] = path
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
+
+
+def _has_library(folder: Path) -> bool:
+    """Whether there is one of the version that the code asks for."""
+    code = runpy.run_path(str(folder / "native" / "library_version.py"))
+    return any(code["version_of"](path) == code["VERSION"] for path in folder.glob("_C.*"))
 
 
 def _same_code(folder: Path, other: Path) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from pt3d_largesteps.native.library_version import VERSION, version_of
+
 HOW_TO_BUILD = (
     'from a clone, with torch 2.11 or newer and a C++ compiler: pip install --no-build-isolation "setuptools>=77,<82" ninja .'
 )
@@ -28,10 +30,13 @@ def _load(name: str) -> str | None:
         return f"it needs torch 2.11 or newer, got {torch.__version__}"
     folders = [Path(__file__).parents[1], *(Path(folder) for folder in [os.environ.get(_FOLDER)] if folder)]
     paths = [path for folder in folders for path in sorted(folder.glob(f"{name}.*"))]
-    library = next((path for path in paths if path.suffix in (".so", ".pyd")), None)
-    if library is None:
+    libraries = [path for path in paths if path.suffix in (".so", ".pyd")]
+    if not libraries:
         return "it was not built"
     try:
+        library = next((path for path in libraries if version_of(path) == VERSION), None)
+        if library is None:
+            return f"{libraries[0]} was built for another version of this package; build it again"
         torch.ops.load_library(library)
     except OSError as error:  # built for another system, or for a torch that lacks what it calls
         return str(error)

@@ -5,10 +5,12 @@
     factorize(values, index, store_double) -> (factor, breakdown)                  the numbers
     solve(values, factor, index, rhs, direction) -> x                              M x = rhs
     solve_detached(values, factor, index, rhs, direction) -> x                     the same, without derivatives
+    version() -> int                                                               of the compiled library
 
-They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``. On CUDA there are ``factorize_levels``,
-``solve_levels`` and ``solve_levels_detached``, for an index that was made with ``by_levels``. They have one argument more, the
-plan: those numbers of the index that launch kernels, in a list of Python's, since nobody waits for a GPU to read them.
+They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``, which have no version. On CUDA there are
+``factorize_levels``, ``solve_levels`` and ``solve_levels_detached``, for an index that was made with ``by_levels``, and
+``cuda_version``. The three have one argument more, the plan: those numbers of the index that launch kernels, in a list of
+Python's, since nobody waits for a GPU to read them.
 
 ``solve`` is differentiable in ``rhs`` and in the matrix's ``values`` (linear_solve.py), the operators also where
 ``torch.compile`` traces them.

@@ -1,6 +1,5 @@
 """The compiled solver under the sanitizers of g++, against numpy on random systems, and what it leaves in memory."""
 
-import gc
 import os
 import shutil
 import struct
@@ -18,6 +17,7 @@ from pytorch3d.utils import ico_sphere
 from pt3d_largesteps import compute_matrix
 from pt3d_largesteps.native.library import is_compiled
 from pt3d_largesteps.solvers import analyze, factorize, solve
+from support.memory import resident_bytes, tells_memory
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,6 @@ ADDRESS_RUNS = [
 THREAD_TESTS = ("test_cholesky", "test_cuda", "test_parallel")
 NUM_AT_ONCE = 2  # a compiler takes half a gigabyte
 SOLVED = -1
-PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def compile_programs(folder: Path, programs: tuple[str, ...], sanitizers: str = "") -> Path:
@@ -215,12 +214,7 @@ def test_random_systems(solver, system, num_threads, data):
         assert (error <= tolerance * size).all(), (error / size, dtype)
 
 
-def resident_bytes() -> int:
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say how much memory is in use")
+@tells_memory
 @pytest.mark.skipif(not is_compiled(), reason="the compiled solver is not built")
 @pytest.mark.parametrize("through", ["factorize", "solve"])
 def test_memory_does_not_grow(through):

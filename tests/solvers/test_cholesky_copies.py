@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import multiprocessing
 import pickle
+import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,11 @@ import pytest
 import torch
 from pytorch3d.utils import ico_sphere
 
-from pt3d_largesteps.solvers import CholeskyFactor, analyze, factorize
+from pt3d_largesteps import SystemMatrix
+from pt3d_largesteps.native import operators
+from pt3d_largesteps.native.library import is_compiled
+from pt3d_largesteps.solvers import analyze, factorize
+from pt3d_largesteps.solvers.symbolic import LEAF_SIZE
 from support.matrices import mesh_matrix, scipy_solve
 from support.shapes import grid
 
@@ -50,23 +55,65 @@ class TestTheSameBits:
         with ThreadPoolExecutor(8) as pool:
             assert all(map(torch.equal, pool.map(factor.solve, rhs), expected))
 
-    def test_in_a_forked_child(self):
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="the system does not fork")
+class TestInAForkedChild:
+    """The parent's threads, of the solver and of torch, do not follow into the child."""
+
+    @pytest.fixture(autouse=True)
+    def _threads(self):
+        before = torch.get_num_threads()
         torch.set_num_threads(2)
+        torch.rand(10**6).exp()
+        yield
+        torch.set_num_threads(before)
+
+    @pytest.fixture
+    def solved(self):
         matrix = mesh_matrix(ico_sphere(5), torch.float32)
-        factor = factorize(analyze(matrix, matrix.positions), matrix)
+        symbolic = analyze(matrix, matrix.positions)
+        factor = factorize(symbolic, matrix)
         rhs = torch.randn(matrix.shape[0], 3)
-        expected = factor.solve(rhs)  # the helper threads are running now; they do not follow into the child
-        child = multiprocessing.get_context("fork").Process(target=_solve_again, args=(factor, rhs, expected))
+        return matrix, symbolic, factor, rhs, factor.solve(rhs)
+
+    @staticmethod
+    def ends_well(function, *args) -> bool:
+        """Whether the function returns true in a child; a child that hangs is ended."""
+        context = multiprocessing.get_context("fork")
+        child = context.Process(target=lambda: sys.exit(0 if function(*args) else 3))
         child.start()
         child.join(timeout=60)
         hangs = child.is_alive()
         child.kill()
-        assert not hangs
-        assert child.exitcode == 0
+        child.join()
+        return not hangs and child.exitcode == 0
 
+    @pytest.mark.skipif(not is_compiled(), reason="nothing is compiled here")
+    def test_compiled_operators_with_helpers_of_its_own(self, solved):
+        matrix, symbolic, factor, rhs, expected = solved
 
-def _solve_again(factor: CholeskyFactor, rhs: torch.Tensor, expected: torch.Tensor) -> None:
-    raise SystemExit(0 if factor.solve(rhs).numpy().tobytes() == expected.numpy().tobytes() else 3)
+        def same_bits() -> bool:
+            pattern = matrix.crow_indices, matrix.col_indices, matrix.positions.double()
+            index = operators.analyze(*pattern, LEAF_SIZE)
+            values, _ = operators.factorize(matrix.values, index, False)
+            results = [(index, symbolic.index), (values, factor.values), (factor.solve(rhs), expected)]
+            return all(one.numpy().tobytes() == two.numpy().tobytes() for one, two in results)
+
+        assert self.ends_well(same_bits)
+
+    def test_everything_with_one_thread(self, solved):
+        matrix, _, _, rhs, expected = solved
+
+        def same_bits() -> bool:
+            torch.set_num_threads(1)
+            values = matrix.values.clone().requires_grad_()
+            factor = factorize(analyze(matrix, matrix.positions, reuse=False), SystemMatrix(*pattern, values))
+            solution = factor.solve(rhs)
+            solution.square().sum().backward()
+            return torch.equal(solution, expected) and bool(values.grad.isfinite().all())
+
+        pattern = matrix.crow_indices, matrix.col_indices
+        assert self.ends_well(same_bits)
 
 
 class TestCopies:
