@@ -30,16 +30,17 @@ BATCHES = {
 }
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("options", [{}, {"laplacian": "cotangent", "lambda_": 3.0}], ids=["combinatorial", "cotangent"])
-def test_200_steps_of_a_mixed_batch_are_those_of_each_mesh_alone(dtype, tolerance, options, device):
+def test_200_steps_of_a_mixed_batch_are_those_of_each_mesh_alone(dtype, options, device):
     shapes = [ico_sphere(2), real_mesh("bunny"), real_mesh("suzanne"), grid(12, 9), empty(), with_isolated_vertices()]
     shapes = [shape.to(device) for shape in shapes]
     together = optimise(join_meshes_as_batch(shapes), dtype, 200, **options)
     for index, shape in enumerate(shapes):
         alone = optimise(shape, dtype, 200, **options)
         for step in range(200):
-            torch.testing.assert_close(together[step][index], alone[step][0], rtol=0, atol=tolerance)
+            # The loss is convex, so that a descent forgets errors rather than to amplify them: one for each step adds up.
+            assert_equal_to_rounding(together[step][index], alone[step][0], roundings=200)
     assert (together[-1][0] - together[0][0]).abs().max() > 0.2  # they moved
 
 
