@@ -1,7 +1,8 @@
-"""The settings of an optimisation: number and size of the steps, and the stages from coarse to fine."""
+"""The settings of an optimisation: the number and size of its steps, its stages, and the packages that these need."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -127,3 +128,21 @@ class OptimizationConfig:
 def _check_int(name: str, value: int, low: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ValueError(f"{name}: expected an integer of at least {low}, got {describe(value)}")
+
+
+def check_installed(config: OptimizationConfig) -> None:
+    """Checks before the run for packages that are needed in the middle or at the end."""
+    needed = {"igl.predicates": config.untangle, "gpytoolbox": any(stage.remeshing for stage in config.stages)}
+    missing = [name.partition(".")[0] for name, is_needed in needed.items() if is_needed and not _is_installed(name)]
+    if missing:
+        raise ImportError(
+            f"optimize needs {' and '.join(missing)} for this config (untangle, stages that are remeshed):"
+            " pip install 'pt3d_largesteps[optimize]'"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the parent package is missing
+        return False

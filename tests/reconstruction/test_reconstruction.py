@@ -259,7 +259,7 @@ def test_ctrl_c_before_the_first_step(tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pt3d_largesteps.optimization.loop.Optimization._take_step", interrupt)
+    monkeypatch.setattr("pt3d_largesteps.optimization.driver.Optimization._take_step", interrupt)
     assert reconstruct.main([*SMALL, "--out", str(tmp_path)]) == 130
     assert {path.name for path in tmp_path.iterdir()} == WRITTEN
     assert json.loads((tmp_path / "metrics.json").read_text())["steps"] == 0
