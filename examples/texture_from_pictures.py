@@ -3,7 +3,8 @@
     python examples/texture_from_pictures.py
 
 A torus with a grey map gets the map that its pictures show. Each step sees two pictures; what it learns of their texels
-reaches the others through the solve. Writes out/texture_from_pictures/maps.png: the target, grey at first, and the result.
+reaches the others through the solve, so that what no picture shows well is smooth. Writes
+out/texture_from_pictures/maps.png: the target, grey at first, and the result.
 Needs: pip install matplotlib
 """
 
@@ -43,7 +44,7 @@ def painted(size=128):
 def main(steps=60, num_views=16, resolution=96, out=Path("out/texture_from_pictures")):
     torch.manual_seed(0)
     texture = painted()
-    R, T = look_at_view_transform(dist=2.4, elev=torch.tensor([50.0, -50.0, 10.0, -10.0]).repeat(num_views // 4),
+    R, T = look_at_view_transform(dist=2.4, elev=torch.tensor([65.0, -65.0, 35.0, -35.0]).repeat(num_views // 4),
                                   azim=torch.arange(num_views) * 360 / num_views)  # fmt: skip
     cameras = FoVPerspectiveCameras(R=R, T=T, fov=45.0)
     renderer = PyTorch3DRenderer(resolution, light=SphericalHarmonicsLight.ambient())  # textures as they are
