@@ -1,4 +1,4 @@
-"""What users write of a grid, checked: its shape, its boundary, its spacing, lambda or alpha, and a mask."""
+"""Checks the arguments of a grid: its shape, boundary, spacing, lambda or alpha, and mask."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pt3d_largesteps.matrices.lambda_alpha import check_strength
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-    """Whole numbers of at least 1, of 1 to 3 axes."""
+    """The sizes of 1 to 3 axes, whole numbers of at least 1."""
     sizes = tuple(shape) if isinstance(shape, Sequence) else ()
     whole = all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes)
     if len(sizes) not in (1, 2, 3) or not whole:
@@ -39,7 +39,7 @@ def checked_spacing(spacing: Any, ndim: int) -> tuple[float, ...]:
 
 
 def checked_mask(mask: Any, shape: tuple[int, ...]) -> Tensor | None:
-    """A bool tensor of ``shape``; None where all texels are valid."""
+    """A bool tensor of ``shape``; None if all texels are valid."""
     if mask is None:
         return None
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != shape:
@@ -50,7 +50,7 @@ def checked_mask(mask: Any, shape: tuple[int, ...]) -> Tensor | None:
 
 
 def checked_strength(name: str, value: Any, shape: tuple[int, ...]) -> tuple[Tensor, str]:
-    """As a tensor of one, (K,), (N, 1, ..., 1) or of ``shape``; and the form: "number", "axis", "field" or "texel"."""
+    """A tensor of one number, (K,), (N, 1, ..., 1) or ``shape``; and its form: "number", "axis", "field" or "texel"."""
     ndim = len(shape)
     if not isinstance(value, Tensor):
         numbers = list(value) if isinstance(value, Sequence) else None

@@ -1,11 +1,11 @@
 r"""Differences along the axes of a regular grid, and products with W_0 + sum_k D_k^T W_k D_k.
 
-Fields are (..., *shape), of K axes. D_k has a row for each edge along axis k; how many edges an axis of n texels has depends on
-what happens at its ends:
+Fields are (..., *shape) with K axes. D_k has one row per edge along axis k. The number of edges of an axis of n texels depends
+on its boundary:
 
     "natural"    n - 1    x[i + 1] - x[i]
-    "periodic"   n        the last of them x[0] - x[n - 1]
-    "fixed"      n + 1    the first x[0] - 0, the last 0 - x[n - 1]
+    "periodic"   n        the last one is x[0] - x[n - 1]
+    "fixed"      n + 1    the first one is x[0] - 0, the last one is 0 - x[n - 1]
 
 Source: Strang, "The Discrete Cosine Transform", SIAM Review 41(1), 1999.
 """
@@ -68,7 +68,7 @@ def _is_differentiated(*tensors: Tensor) -> bool:
 
 
 def multiply_out(x: Tensor, weights: Sequence[Tensor], boundary: Sequence[str], out: Tensor | None = None) -> Tensor:
-    """The same without derivatives, in one other tensor of the size of x beside the result, which may be given."""
+    """The same without derivatives. It needs one temporary tensor of the size of x. ``out`` takes the result, if given."""
     out = torch.mul(x, weights[0], out=out)
     for k, name in enumerate(boundary):
         axis, weight = k - len(boundary), weights[k + 1]
@@ -99,7 +99,7 @@ def multiply_out(x: Tensor, weights: Sequence[Tensor], boundary: Sequence[str], 
 
 
 def mean_of_ends(values: Tensor, axis: int, boundary: str) -> Tensor:
-    """Of numbers on the texels, those on the edges along an axis; an edge to outside takes that of its texel."""
+    """Numbers on the edges along an axis, from numbers on the texels. An edge to the outside takes the number of its texel."""
     size = values.shape[axis]
     if boundary == "periodic":
         return 0.5 * (values + values.roll(-1, axis))
@@ -110,17 +110,17 @@ def mean_of_ends(values: Tensor, axis: int, boundary: str) -> Tensor:
 
 
 def both_valid(mask: Tensor, axis: int, boundary: str) -> Tensor:
-    """Which edges along an axis join two valid texels, or a valid one and one outside; bool."""
+    """Which edges along an axis join two valid texels, or a valid texel and the outside; bool."""
     return mean_of_ends(mask.to(torch.float32), axis, boundary) == 1
 
 
 def edges_of_grid(shape: Sequence[int], boundary: Sequence[str], device: torch.device) -> Tensor:
-    """(E, 2) int64, the edges along all axes as pairs of texels, each once; without those to the outside."""
+    """(E, 2) int64, the edges along all axes as pairs of texels, each once; without edges to the outside."""
     texels = torch.arange(math.prod(shape), device=device).view(*shape)
     edges = []
     for k, (size, name) in enumerate(zip(shape, boundary, strict=True)):
         ends = [texels.narrow(k, 0, size - 1), texels.narrow(k, 1, size - 1)]
-        if name == "periodic" and size > 2:  # of two texels both edges are one pair, and one texel has no neighbour
+        if name == "periodic" and size > 2:  # two texels have one pair for both edges; one texel has no neighbour
             ends = [texels, texels.roll(-1, k)]
         edges.append(torch.stack([end.reshape(-1) for end in ends], dim=1))
     return torch.cat(edges)
@@ -149,7 +149,7 @@ def weights_of_edges(shape: Sequence[int], boundary: Sequence[str], weights: Seq
 
 
 def eigenvalues_of_axis(frequencies: Tensor, size: int, boundary: str) -> Tensor:
-    """Those of D^T D along an axis of so many texels with unit spacing, at frequencies k, float64."""
+    """The eigenvalues of D^T D along an axis of ``size`` texels with unit spacing, at frequencies k, float64."""
     if boundary == "natural":
         angles = frequencies / (2 * size)
     elif boundary == "periodic":

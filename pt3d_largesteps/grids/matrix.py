@@ -1,18 +1,18 @@
 r"""Laplacians of regular grids, and M = I + lambda L on them without a sparse matrix.
 
-The vertices are the texels of a line (L,), an image (H, W) or a volume (D, H, W), the edges join neighbours along the axes:
+The vertices are the texels of a line (L,), an image (H, W) or a volume (D, H, W). The edges join neighbours along the axes:
 
     L = sum over axes k of  D_k^T W_k D_k          D_k: differences along axis k,   W_k = 1 / spacing_k^2 on each edge
 
-With a spacing of 1 it is the combinatorial Laplacian D - A of the grid's graph. What happens at the two ends of an axis:
+With a spacing of 1, L is the combinatorial Laplacian D - A of the grid's graph. The boundary at the two ends of an axis:
 
-    "natural"    nothing: the border texels have one edge less (Neumann; the mirror lies half a texel outside)
+    "natural"    the border texels have one edge less (Neumann; the mirror lies half a texel outside)
     "periodic"   the last texel is joined to the first (two texels are joined twice; one is joined to nothing)
     "fixed"      the vertices just outside, at -1 and n, exist and are 0 (Dirichlet): the border texels keep their degree
 
-lambda that varies over the texels scales an edge by the mean of its ends, as in strength.py, and an edge to a vertex just
-outside by that of its texel. With a mask only edges between two valid texels remain (and those to the vertices just outside
-of valid texels); the rows of the other texels are those of the identity.
+If lambda varies over the texels, an edge takes the mean of its two ends, as in lambda_alpha.py. An edge to a vertex just
+outside takes the lambda of its texel. With a mask, only edges between two valid texels remain, and edges from valid texels to
+vertices just outside. The rows of the other texels are those of the identity.
 
 Source: Strang, "The Discrete Cosine Transform", SIAM Review 41(1), 1999, for boundaries and their transforms; Nicolet,
 Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Eq. 10.
@@ -38,9 +38,9 @@ from pt3d_largesteps.matrices.lambda_alpha import DEFAULT_LAMBDA
 class GridMatrix:
     """M = I + lambda L, or (1 - alpha) I + alpha L, on fields (N, C, *shape) over a regular grid.
 
-    It holds a handful of numbers, not a matrix: ``matrix @ field`` is M x by differences, and
+    It is matrix-free: it holds a few numbers only. ``matrix @ field`` computes M x by differences, and
     :func:`~pt3d_largesteps.from_differential` solves by fast cosine, sine or Fourier transforms, without a factorisation.
-    With a mask, or a lambda per texel, solves need the sparse Cholesky or conjugate gradients
+    With a mask, or a lambda per texel, solves need sparse Cholesky or conjugate gradients
     (:mod:`pt3d_largesteps.solvers.grid`).
 
     Args:
@@ -52,15 +52,15 @@ class GridMatrix:
         boundary: "natural", "periodic" or "fixed", for all axes or for each.
         spacing: distance of neighbours, for all axes or for each, larger than 0: weights are 1 / spacing^2.
         mask: bool tensor of ``shape``, the valid texels; at the others M is the identity.
-        device: where ``mask`` and tensors of lambda are, and fields have to be; of a matrix without them, that of
-            the fields is taken, whatever it is.
+        device: of ``mask`` and of tensors of lambda; fields must be on it too. A matrix without such tensors takes fields on
+            any device.
 
     Attributes:
         shape, boundary, spacing: tuples of K.
         mask: as given, or None.
 
     Raises:
-        TypeError, ValueError: anything of another form; a lambda that is negative, NaN or infinite; a mask without texels.
+        TypeError, ValueError: an argument of another form; a lambda that is negative, NaN or infinite; a mask without texels.
 
     Example:
         >>> matrix = GridMatrix((512, 512), lambda_=19.0, boundary=("natural", "periodic"))
@@ -95,11 +95,11 @@ class GridMatrix:
         self.mask = None if self.mask is None else self.mask.to(self.device)
         if value.requires_grad and value.device != self.device:
             raise ValueError(f"{self._name}: expected it on {self.device}, since it requires gradients, got {describe(value)}")
-        # A copy: what happens to a given tensor in place is not seen any more, unless it is learned.
+        # A copy: later in-place changes of a given tensor have no effect, unless it is learned.
         with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
             self._value = value if value.requires_grad else value.to(self.device, copy=True)
-        self._kept: dict[Any, Any] = {}  # what is computed of numbers that do not require gradients
-        self.places: dict[bool, Any] = {}  # of the entries of the sparse matrix, whatever lambda is; filled by sparse.py
+        self._kept: dict[Any, Any] = {}  # results for numbers that do not require gradients
+        self.places: dict[bool, Any] = {}  # of the sparse matrix's entries, for any lambda; sparse.py fills it
 
     @property
     def ndim(self) -> int:
@@ -108,17 +108,17 @@ class GridMatrix:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether the transforms diagonalise it: no mask, and no lambda per texel."""
+        """Whether the transforms diagonalise M: no mask, and no lambda per texel."""
         return self.mask is None and not self.varies
 
     @property
     def varies(self) -> bool:
-        """Whether lambda is one per texel."""
+        """Whether there is one lambda per texel."""
         return self._form == "texel"
 
     @property
     def requires_grad(self) -> bool:
-        """Whether lambda does."""
+        """Whether lambda requires gradients."""
         return self._value.requires_grad
 
     @cached_property
@@ -128,14 +128,14 @@ class GridMatrix:
 
     @property
     def batch_size(self) -> int | None:
-        """N, where lambda is one per field of the batch; None where it is the same for all."""
+        """N, if each field of the batch has its own lambda; None if all have the same."""
         return self._value.shape[0] if self._form == "field" else None
 
     def eigenvalues(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Those of M, a tensor of ``shape``, or (N, 1, *shape) where lambda is one per field.
+        """The eigenvalues of M, a tensor of ``shape``, or (N, 1, *shape) with one lambda per field.
 
-        In the order of the frequencies: entry k of a natural axis is c (2 sin(pi k / 2n))^2, of a periodic one
-        c (2 sin(pi k / n))^2, of a fixed one c (2 sin(pi (k + 1) / 2(n + 1)))^2; c = lambda / spacing^2.
+        They are in the order of the frequencies. Entry k of a natural axis is c (2 sin(pi k / 2n))^2, of a periodic axis
+        c (2 sin(pi k / n))^2, of a fixed axis c (2 sin(pi (k + 1) / 2(n + 1)))^2, with c = lambda / spacing^2.
 
         Raises:
             ValueError: a mask, or a lambda per texel: there is no closed form.
@@ -151,8 +151,8 @@ class GridMatrix:
         return (total if self.batch_size is not None else total[0, 0]).to(dtype)
 
     def coefficients(self, device: torch.device | None = None) -> Tensor:
-        """(1, 1 + K) or (N, 1 + K) float64: what the identity and the Laplacian of each axis, of unit spacing, are
-        multiplied with; differentiable in lambda. Of a matrix without a lambda per texel."""
+        """(1, 1 + K) or (N, 1 + K) float64: the factors of the identity and of each axis's Laplacian with unit spacing.
+        Differentiable in lambda. Only for a matrix without a lambda per texel."""
         device = self.device if device is None else device
         if device in self._kept:
             return self._kept[device]
@@ -160,7 +160,7 @@ class GridMatrix:
         value = value.reshape(-1, 1) if self._form == "field" else value.reshape(1, -1)
         identity = torch.ones_like(value[:, :1]) if self._name == "lambda_" else 1 - value
         coefficients = torch.cat([identity, value * value.new_tensor([1 / h**2 for h in self.spacing])], dim=1).to(device)
-        if self._keeps():  # a copy to a GPU is not to be made at every solve
+        if self._keeps():  # avoids a copy to a GPU at every solve
             self._kept[device] = coefficients
         return coefficients
 
@@ -168,7 +168,7 @@ class GridMatrix:
         """1 + K tensors, the weights of the identity and of the edges along each axis, for
         :func:`~pt3d_largesteps.grids.differences.multiply`; differentiable in lambda.
 
-        Of the dtype and device of ``like``. They broadcast with fields, and with their differences along an axis.
+        They have the dtype and device of ``like``. They broadcast with fields, and with their differences along an axis.
         """
         if self.is_uniform:
             return [c.view(-1, *[1] * (self.ndim + 1)) for c in self.coefficients(like.device).to(like.dtype).unbind(1)]
@@ -190,7 +190,7 @@ class GridMatrix:
         return weights
 
     def _keeps(self) -> bool:
-        """Whether what is computed now can be kept; torch.compile would keep what it traces with."""
+        """Whether results of now can be kept. torch.compile would keep its tracing tensors."""
         if self.requires_grad or torch.compiler.is_compiling():
             return False
         return not torch.is_inference_mode_enabled()
@@ -209,16 +209,16 @@ class GridMatrix:
             raise ValueError(f"{name}: expected it on {self.device}, as the matrix, got {describe(field)}")
 
     def __matmul__(self, field: Tensor) -> Tensor:
-        """M x of fields (N, C, *shape), differentiable in x and in lambda as often as one likes."""
+        """M x of fields (N, C, *shape), differentiable in x and in lambda any number of times."""
         self.check_field("field", field)
         return self.multiply(field)
 
     def multiply(self, field: Tensor) -> Tensor:
-        """The same without a look at the field; a method, since torch.compile does not trace operators of objects."""
+        """The same without checks. It is a method because torch.compile does not trace operators of objects."""
         return multiply(field, self.weights(field), self.boundary)
 
     def numbers(self) -> dict[str, Any]:
-        """What makes it what it is, to be compared and saved."""
+        """The numbers that define the matrix, to compare and to save."""
         return {
             "shape": self.shape,
             "boundary": self.boundary,
@@ -237,7 +237,7 @@ class GridMatrix:
         return matrix
 
     def to(self, device: torch.device | str) -> GridMatrix:
-        """The same on another device."""
+        """The same matrix on another device."""
         matrix = copy.copy(self)
         matrix.device, matrix._kept, matrix.places = torch.device(device), {}, {}
         matrix._value = self._value.to(device)

@@ -1,4 +1,4 @@
-"""Grids as sparse matrices: the Laplacian, and M over all or over the valid texels, for the solvers of graphs."""
+"""Grids as sparse matrices: the Laplacian, and M over all texels or over the valid texels, for the sparse solvers."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def grid_laplacian(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """The Laplacian of a regular grid as a sparse tensor, positive semidefinite, off the diagonal -1 / spacing^2.
+    """The Laplacian of a regular grid as a sparse tensor; positive semidefinite, with -1 / spacing^2 off the diagonal.
 
     Args:
         shape: (L,), (H, W) or (D, H, W), each at least 1. Rows are texels in row-major order.
         boundary: "natural", "periodic" or "fixed", for all axes or for each.
         spacing: distance of neighbours, for all axes or for each, larger than 0.
-        mask: bool tensor of ``shape``; the rows of texels that are not valid are empty.
+        mask: bool tensor of ``shape``; the rows of invalid texels are empty.
         dtype, device: of the result.
 
     Returns:
         Coalesced sparse COO tensor (T, T), T the number of texels.
 
     Raises:
-        TypeError, ValueError: as :class:`GridMatrix`.
+        TypeError, ValueError: see :class:`GridMatrix`.
 
     Example:
         >>> grid_laplacian((3,)).to_dense()
@@ -64,10 +64,10 @@ def grid_system_matrix(matrix: GridMatrix, dtype: torch.dtype = torch.float32, *
     Args:
         matrix: with one lambda for all fields.
         dtype: float32 or float64.
-        valid_only: over the valid texels of the mask only.
+        valid_only: the rows are only the valid texels of the mask.
 
     Raises:
-        ValueError: lambda is one per field of the batch.
+        ValueError: the matrix has one lambda per field of the batch.
 
     Example:
         >>> x = solve(grid_system_matrix(matrix), field.flatten(2)[0].T.contiguous())     # (T, C)
@@ -89,13 +89,13 @@ def grid_system_matrix(matrix: GridMatrix, dtype: torch.dtype = torch.float32, *
 
 @dataclass(frozen=True)
 class GridPlaces:
-    """What the sparse matrix of a grid has whatever lambda is.
+    """The parts of a grid's sparse matrix that do not depend on lambda.
 
     Attributes:
         assembly: of the edges between the rows.
-        positions: (V, 3), where the rows lie in space.
+        positions: (V, 3), the positions of the rows in space.
         kept_edges: (E,) int64, which of the grid's edges join valid texels; None for all.
-        texels: (V,) int64, the texel of each row; None where the rows are all texels.
+        texels: (V,) int64, the texel of each row; None if the rows are all texels.
     """
 
     assembly: Assembly
@@ -105,7 +105,7 @@ class GridPlaces:
 
 
 def places_of(matrix: GridMatrix, valid_only: bool) -> GridPlaces:
-    """Found once for a grid and kept with it, also where lambda is learned."""
+    """The places of a grid, found once and kept with the matrix, even if lambda is learned."""
     if valid_only not in matrix.places:
         with torch.inference_mode(False):  # they are kept
             matrix.places[valid_only] = _find_places(matrix, valid_only)

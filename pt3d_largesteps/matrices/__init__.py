@@ -1,1 +1,1 @@
-"""The sparse matrices M = I + lambda L of meshes and graphs, and what they are made of: edges, weights, lambda or alpha."""
+"""The sparse matrices M = I + lambda L of meshes and graphs, and their parts: edges, weights, lambda or alpha."""

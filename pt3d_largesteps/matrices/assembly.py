@@ -1,6 +1,6 @@
-"""Where the numbers of a matrix go: from weights of edges, or from the entries of a given Laplacian, to values in CSR.
+"""Assembles the CSR values of a matrix from edge weights or from the entries of a given Laplacian.
 
-The places depend on the topology alone. They are found once, and new weights or another lambda fill them again without a sort.
+The pattern depends on the topology alone. It is found once. New weights or another lambda fill it again without a sort.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pt3d_largesteps.matrices.pattern import Pattern
 
 
 class Assembly:
-    """Where the entries of diag(d) + sum over edges of w_e (e_i - e_j) (e_i - e_j)^T stand in CSR, for any d and w.
+    """The CSR pattern of diag(d) + sum over edges of w_e (e_i - e_j) (e_i - e_j)^T, and its values for any d and w.
 
     Args:
-        edges: (E, 2) int64, each once in either direction, no self-edges.
+        edges: (E, 2) int64, each edge once, in either direction; no self-edges.
         num_verts: V.
 
     Attributes:
-        pattern: the places, every diagonal entry present.
+        pattern: of the matrix, with every diagonal entry.
     """
 
     def __init__(self, edges: Tensor, num_verts: int) -> None:
@@ -43,14 +43,14 @@ class Assembly:
         self.pattern = Pattern(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), cols[self._order])
 
     def to(self, device: torch.device) -> Assembly:
-        """The same on another device."""
+        """The same assembly on another device."""
         assembly = copy.copy(self)
         for name in ("edges", "_order", "pattern"):
             setattr(assembly, name, getattr(self, name).to(device))
         return assembly
 
     def values(self, weights: Tensor, diagonal: Tensor) -> Tensor:
-        """(..., nnz) for weights w (..., E) and diagonals d (..., V), differentiable in both."""
+        """The values (..., nnz) for weights w (..., E) and diagonals d (..., V); differentiable in both."""
         shape = torch.broadcast_shapes(weights.shape[:-1], diagonal.shape[:-1])
         weights, diagonal = weights.expand(*shape, -1), diagonal.expand(*shape, -1)
         for end in self.edges.unbind(1):
@@ -58,19 +58,19 @@ class Assembly:
         return torch.cat([-weights, -weights, diagonal], -1).index_select(-1, self._order)
 
     def system_values(self, weights: Tensor, strength: Strength) -> Tensor:
-        """(..., nnz), those of I + lambda L for the Laplacian of the weights (..., E); differentiable in both."""
+        """The values (..., nnz) of I + lambda L for edge weights (..., E); differentiable in the weights and in lambda."""
         return self.values(strength.edge_weights(self.edges, weights), strength.diagonal(weights, self.num_verts))
 
 
 class EntryAssembly:
-    """Where the entries of a given symmetric matrix, and a diagonal beside them, stand in CSR.
+    """The CSR pattern of a given symmetric matrix plus a diagonal, and its values.
 
     Args:
-        rows, cols: (K,) int64, the places of the given entries, each once and with its mirror image.
+        rows, cols: (K,) int64, row and column of each given entry; each entry once, and its mirror image too.
         num_rows: V.
 
     Attributes:
-        pattern: the places, every diagonal entry present.
+        pattern: of the matrix, with every diagonal entry.
     """
 
     def __init__(self, rows: Tensor, cols: Tensor, num_rows: int) -> None:
@@ -84,23 +84,23 @@ class EntryAssembly:
         self.pattern = Pattern(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), unique_keys % divisor)
 
     def to(self, device: torch.device) -> EntryAssembly:
-        """The same on another device."""
+        """The same assembly on another device."""
         assembly = copy.copy(self)
         for name in ("rows", "cols", "_of_entries", "_of_diagonal", "pattern"):
             setattr(assembly, name, getattr(self, name).to(device))
         return assembly
 
     def values(self, entries: Tensor, diagonal: Tensor) -> Tensor:
-        """(nnz,) of entries (K,) and what is added to the diagonal (V,), differentiable in both."""
+        """The values (nnz,) for entries (K,) and a diagonal (V,) that is added; differentiable in both."""
         values = entries.new_zeros(self.pattern.num_entries).index_add(0, self._of_entries, entries)
         return values.index_add(0, self._of_diagonal, diagonal)
 
     def system_values(self, entries: Tensor, strength: Strength) -> Tensor:
-        """(nnz,), those of I + lambda L for the entries (K,) of L; differentiable in both."""
+        """The values (nnz,) of I + lambda L for the entries (K,) of L; differentiable in the entries and in lambda."""
         diagonal = strength.diagonal(entries, self.num_rows)
         if not strength.varies:
             return self.values(strength.value * entries, diagonal)
-        # An edge takes the mean of its ends. What a row of L sums to belongs to no edge, and takes the vertex's own.
+        # An edge takes the mean lambda of its ends. The row sum of L belongs to no edge: it takes the vertex's own lambda.
         on_row, on_col = strength.at(self.rows).value, strength.at(self.cols).value
         diagonal = diagonal.index_add(0, self.rows, 0.5 * entries * (on_row - on_col))
         return self.values(0.5 * entries * (on_row + on_col), diagonal)

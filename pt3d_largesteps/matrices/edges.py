@@ -1,6 +1,6 @@
-"""The edge graph of triangles: found once per topology, and weighted as often as the surface moves.
+"""The edge graph of triangles. It is found once per topology; its weights are computed again whenever the surface moves.
 
-Everything here takes one mesh (or one packed batch) or several copies of one topology that differ in their numbers only:
+Everything here takes one mesh (or one packed batch), or several copies of one topology with different positions:
 positions (..., V, 3) give weights (..., E), and those give values (..., nnz).
 """
 
@@ -15,7 +15,7 @@ from pt3d_largesteps._checks import check_finite
 
 
 class FaceGraph:
-    """The edges of packed faces (F, 3), each once however many faces share it; self-edges of degenerate faces left out.
+    """The edges of packed faces (F, 3). Each edge counts once, even if many faces share it. Self-edges are left out.
 
     Attributes:
         edges: (E, 2) int64, i < j, in lexicographic order.
@@ -32,18 +32,18 @@ class FaceGraph:
         self.edges = torch.stack([keys // divisor, keys % divisor], dim=1)
 
     def to(self, device: torch.device) -> FaceGraph:
-        """The same on another device."""
+        """The same graph on another device."""
         graph = copy.copy(self)
         for name in ("faces", "edges", "_has_edge", "_edge_of_corner"):
             setattr(graph, name, getattr(self, name).to(device))
         return graph
 
     def combinatorial_weights(self, verts: Tensor) -> Tensor:
-        """(E,) ones, of the dtype of the positions, which do not matter."""
+        """(E,) ones, of the dtype of the positions. The positions themselves do not matter."""
         return verts.new_ones(self.edges.shape[0])
 
     def cotangent_weights(self, verts: Tensor) -> Tensor:
-        """(..., E) weights (cot a + cot b) / 2 at the positions (..., V, 3), differentiable in them."""
+        """(..., E) weights (cot a + cot b) / 2 at the positions (..., V, 3); differentiable in the positions."""
         check_finite("verts", verts.detach())
         half_cot = half_cotangents(verts, self.faces).flatten(-2)[..., self._has_edge]
         weights = half_cot.new_zeros(*half_cot.shape[:-1], self.edges.shape[0])
@@ -51,12 +51,12 @@ class FaceGraph:
 
 
 def half_cotangents(verts: Tensor, faces: Tensor) -> Tensor:
-    """(..., F, 3), half the cotangent of the angle at each corner, bounded where the area of a face vanishes."""
+    """(..., F, 3), half the cotangent of the angle at each corner; bounded where the area of a face vanishes."""
     work_dtype = torch.promote_types(verts.dtype, torch.float32)  # half precision has too few digits for the angles
     corners = verts.to(work_dtype)[..., faces, :]  # (..., F, 3, 3)
     to_next = corners.roll(-1, -2) - corners  # from corner k to corner k + 1
     to_previous = corners.roll(1, -2) - corners
-    # Cotangents know no scale, so each face is measured in its own: coordinates of 1e30 or 1e-30 do not overflow.
+    # Cotangents do not depend on scale, so each face is divided by its extent: coordinates of 1e30 or 1e-30 are safe.
     extent = to_next.detach().abs().amax((-2, -1), keepdim=True)
     extent = torch.where(extent > 0, extent, 1)
     to_next, to_previous = to_next / extent, to_previous / extent

@@ -1,4 +1,4 @@
-"""Reads a user's own matrix: any sparse or dense kind, symmetric up to rounding, or refused with the entry at fault."""
+"""Reads a user's own matrix, sparse or dense. It must be symmetric up to rounding; if not, the error names an entry."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import Tensor
 
 from pt3d_largesteps._checks import check_finite, check_float_dtype, describe
 
-# Of sqrt(a_ii a_jj), which no entry of a positive semidefinite matrix exceeds, and neither does the sum of the sizes of what it
-# is assembled from, the a_ij of its elements (Cauchy-Schwarz). So where a_ij and a_ji are sums of the same n numbers, rounded
-# in different orders, they are at most n eps of it apart; n is 2 for the triangles at an edge, and 7 or so for a product of two
-# Laplacians. A larger factor would take for rounding what is none: +-1 beside a diagonal of 1e6 is 17 eps of float32.
+# How far a_ij and a_ji may differ, in units of eps sqrt(a_ii a_jj). No entry of a positive semidefinite matrix exceeds
+# sqrt(a_ii a_jj), nor does the sum of the absolute values of the terms that it is assembled from (Cauchy-Schwarz). So two
+# sums of the same n terms, rounded in different orders, differ by at most n eps sqrt(a_ii a_jj). n is 2 for the triangles at
+# an edge, and about 7 for a product of two Laplacians. A larger factor would accept real asymmetry: +-1 beside a diagonal of
+# 1e6 is 17 eps of float32.
 _ROUNDINGS = 8
 
 
 def checked_entries(name: str, matrix: Any) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Rows, columns and values of a square symmetric finite matrix, sorted by row and column, and its size."""
+    """Rows, columns and values of a square symmetric finite matrix, sorted by row and column; and its size."""
     if scipy.sparse.issparse(matrix):
         coo = matrix.tocoo()
         indices = torch.stack([torch.as_tensor(coo.row.astype("int64")), torch.as_tensor(coo.col.astype("int64"))])
@@ -35,7 +36,7 @@ def checked_entries(name: str, matrix: Any) -> tuple[Tensor, Tensor, Tensor, int
 
 
 def _symmetrized(name: str, rows: Tensor, cols: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The entries made symmetric to the bit, where they are so up to rounding; ``ValueError`` where they are not."""
+    """Makes entries that are symmetric up to rounding exactly symmetric. Others raise ``ValueError``."""
     if values.numel() == 0:
         return rows, cols, values
     keys = rows * size + cols
@@ -54,5 +55,5 @@ def _symmetrized(name: str, rows: Tensor, cols: Tensor, values: Tensor, size: in
             f"{name}: expected a symmetric matrix, got {values[k].item():g} at ({i}, {j})"
             f" and {mirrored[k].item():g} at ({j}, {i}) ({int(wrong.sum())} entries differ)"
         )
-    # What has no mirror image is zero to rounding: left out, so that the pattern is symmetric too.
+    # An entry without a mirror image is zero up to rounding. It is left out, so that the pattern is symmetric too.
     return rows[mirror_stored], cols[mirror_stored], ((values + mirrored) / 2)[mirror_stored]

@@ -1,12 +1,12 @@
 """lambda and alpha: one number, one per mesh or one per vertex.
 
-M = I + lambda L or M = (1 - alpha) I + alpha L; the alpha form is (1 - alpha) times the lambda form with lambda =
-alpha / (1 - alpha): the same shapes x, with u scaled by 1 - alpha. Strengths s_i that vary over the vertices scale the
-edges,
+M = I + lambda L or M = (1 - alpha) I + alpha L. The alpha form is (1 - alpha) times the lambda form with lambda =
+alpha / (1 - alpha). Both give the same shapes x; u is scaled by 1 - alpha. If the smoothing strengths s_i vary over the
+vertices, they scale the edge weights,
 
     w_ij (s_i + s_j) / 2
 
-which keeps M symmetric, and positive definite as the paper's M is (diag(s) L alone would not be symmetric).
+so M stays symmetric and positive definite, as the paper's M is. (diag(s) L would not be symmetric.)
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Eq. 10 and Sec. 3.2.
 """
@@ -38,7 +38,7 @@ def lambda_from_alpha(alpha: float | Tensor) -> float | Tensor:
 
 @dataclass(frozen=True)
 class Strength:
-    """lambda or alpha, checked.
+    """The smoothing strength, lambda or alpha, after its checks.
 
     Attributes:
         name: "lambda_" or "alpha".
@@ -57,14 +57,14 @@ class Strength:
         like: Tensor,
         rows: tuple[str, str] = ("vertex", "vertices"),
     ) -> Strength:
-        """From the arguments of the public functions; tensors are taken to the dtype and device of ``like``.
+        """From the arguments of the public functions. Tensors are converted to the dtype and device of ``like``.
 
         Args:
-            lambda_: finite, at least 0: a number, or a tensor of 1, N (one per mesh) or V (one per vertex) of them. 19 if
+            lambda_: finite, at least 0: a number, or a tensor of 1, N (one per mesh) or V (one per vertex) numbers. 19 if
                 alpha is not given either.
             alpha: in [0, 1), instead of ``lambda_``, in the same forms.
-            num_verts_per_mesh: of N meshes, V in all.
-            rows: what each and what all of the V are, for messages.
+            num_verts_per_mesh: N numbers; V is their sum.
+            rows: what to call one row and several rows in messages.
         """
         if lambda_ is not None and alpha is not None:
             raise ValueError(f"alpha: expected lambda_ or alpha, not both; got lambda_={lambda_} and alpha={alpha}")
@@ -99,11 +99,11 @@ class Strength:
 
     @property
     def identity(self) -> float | Tensor:
-        """What the identity is multiplied with, per vertex where it varies."""
+        """The factor of the identity; one per vertex where it varies."""
         return 1.0 if self.name == "lambda_" else 1 - self.value
 
     def at(self, rows: Tensor) -> Strength:
-        """That of the packed rows (..., V'), in their shape."""
+        """The strength at the packed rows (..., V'), in their shape."""
         value = self.value
         return Strength(self.name, value[rows]) if isinstance(value, Tensor) and value.dim() > 0 else self
 
@@ -123,7 +123,7 @@ class Strength:
 
 
 def check_strength(name: str, value: Any) -> None:
-    """Raises unless all of "lambda_" are finite and at least 0, or all of "alpha" in [0, 1)."""
+    """Raises unless all numbers are valid: for "lambda_" finite and at least 0, for "alpha" in [0, 1)."""
     high = {"lambda_": float("inf"), "alpha": 1.0}[name]
     if not isinstance(value, Tensor) or value.numel() == 1:
         check_number(name, value, low=0.0, high=high)

@@ -1,13 +1,13 @@
-r"""Laplacians of triangle meshes, of ``Meshes`` or of packed (verts, faces), as sparse (sum(V_n), sum(V_n)) matrices.
+r"""Laplacians of triangle meshes as sparse (sum(V_n), sum(V_n)) matrices; from ``Meshes`` or from packed (verts, faces).
 
 Both Laplacians have the form
 
     L = sum over edges (i, j) of  w_ij (e_i - e_j) (e_i - e_j)^T        L_ij = -w_ij,   L_ii = sum_j w_ij
 
-so they are symmetric and their rows sum to zero; with w_ij >= 0, as well as with cotangent weights of any sign, they are
-positive semidefinite. The packed order of a batch makes L block-diagonal: no mesh reaches another.
+so they are symmetric and their rows sum to zero. They are positive semidefinite with w_ij >= 0, and also with cotangent
+weights of any sign. The packed order of a batch makes L block-diagonal: no mesh influences another.
 
-    combinatorial   w_ij = 1 for each edge, counted once however many faces share it; L = D - A
+    combinatorial   w_ij = 1 for each edge, counted once even if many faces share it; L = D - A
     cotangent       w_ij = (cot a_ij + cot b_ij) / 2, the stiffness matrix of linear finite elements
 
                  k            a_ij is the angle at k, b_ij the one at l; a boundary edge has only one of them,
@@ -35,7 +35,7 @@ from pt3d_largesteps.matrices.edges import FaceGraph
 
 
 def combinatorial_laplacian(verts: Any, faces: Tensor | None = None, *, dtype: torch.dtype | None = None) -> Tensor:
-    """The combinatorial Laplacian L = D - A, each edge of the faces counted once [1].
+    """The combinatorial Laplacian L = D - A. Each edge of the faces counts once [1].
 
     Args:
         verts: a ``Meshes`` batch, or packed positions (V, 3) of any float dtype (only their number matters).
@@ -62,9 +62,9 @@ def combinatorial_laplacian(verts: Any, faces: Tensor | None = None, *, dtype: t
 def cotangent_laplacian(verts: Any, faces: Tensor | None = None) -> Tensor:
     """The cotangent Laplacian (stiffness matrix, weights (cot a + cot b) / 2) [2], differentiable in the positions.
 
-    The cotangents of a face whose area vanishes are bounded: twice the area is taken as at least sqrt(eps) times the
-    square of its longest edge, with eps of the dtype. The result stays finite and positive semidefinite to rounding,
-    and equals the exact one on every other face. It knows no scale.
+    Where the area of a face vanishes, its cotangents are bounded: twice the area is taken as at least sqrt(eps) times
+    the square of its longest edge, with eps of the dtype. The result stays finite and positive semidefinite up to
+    rounding. All other faces get the exact weights. The result does not depend on the scale of the mesh.
 
     Args:
         verts: a ``Meshes`` batch, or packed positions (V, 3) of any float dtype.
@@ -88,8 +88,8 @@ def cotangent_laplacian(verts: Any, faces: Tensor | None = None) -> Tensor:
 def laplacian_from_edges(edges: Tensor, weights: Tensor, num_verts: int) -> Tensor:
     """The Laplacian sum_e w_e (e_i - e_j) (e_i - e_j)^T of a weighted graph, differentiable in the weights.
 
-    Differentiable once: torch's second derivatives through the values of a sparse tensor are wrong. For those, see
-    ``SystemMatrix.from_edges`` and :func:`~pt3d_largesteps.compute_matrix`, which do without sparse tensors.
+    Differentiable once: torch's second derivatives through the values of a sparse tensor are wrong. For second derivatives
+    use ``SystemMatrix.from_edges`` or :func:`~pt3d_largesteps.compute_matrix`, which do not use sparse tensors.
 
     Args:
         edges: (E, 2) int64, each edge once, no self-edges.
@@ -112,7 +112,7 @@ def laplacian_from_edges(edges: Tensor, weights: Tensor, num_verts: int) -> Tens
 
 
 def coalesced_coo(indices: Tensor, values: Tensor, size: int) -> Tensor:
-    """Sparse COO tensor (size, size) of sorted indices (2, nnz), without torch's warning about checks of its invariants."""
+    """Sparse COO tensor (size, size) from sorted indices (2, nnz); hides torch's warning about invariant checks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.sparse_coo_tensor(indices, values, (size, size), is_coalesced=True, check_invariants=True)
@@ -121,8 +121,8 @@ def coalesced_coo(indices: Tensor, values: Tensor, size: int) -> Tensor:
 def packed_verts_faces(verts: Any, faces: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Checked packed tensors (sum(V_n), 3) and (sum(F_n), 3) int64 of ``Meshes`` or of (verts, faces).
 
-    ``Meshes`` accepts a face index beyond the vertices of its own mesh, which then points into the next mesh of the
-    batch; here it is refused, by mesh and face.
+    ``Meshes`` accepts a face index beyond the vertices of its own mesh. Such an index points into the next mesh of the
+    batch. Here it raises an error that names the mesh and the face.
     """
     if isinstance(verts, Tensor):
         if not isinstance(faces, Tensor):

@@ -20,7 +20,7 @@ LAPLACIANS = {"combinatorial": FaceGraph.combinatorial_weights, "cotangent": Fac
 
 
 def check_laplacian(laplacian: Any) -> None:
-    """Raises for a name that is none of the known ones."""
+    """Raises if ``laplacian`` is an unknown name."""
     if isinstance(laplacian, str) and laplacian not in LAPLACIANS:
         raise ValueError(f"laplacian: expected one of {list(LAPLACIANS)} or a matrix, got {laplacian!r}")
 
@@ -39,7 +39,7 @@ def compute_matrix(
         verts: a ``Meshes`` batch, or packed positions (V, 3).
         faces: packed vertex indices (F, 3), where ``verts`` is a tensor.
         lambda_: finite, at least 0: a number, one per mesh (N,) or one per vertex (V,), V = sum(V_n); tensors may require
-            gradients. 19 if alpha is not given either. With one per vertex an edge counts with the mean of its ends,
+            gradients. 19 if alpha is not given either. With one per vertex, an edge takes the mean of its two ends,
             w_ij (lambda_i + lambda_j) / 2.
         alpha: in [0, 1), instead of ``lambda_`` and in the same forms; lambda = alpha / (1 - alpha).
         laplacian: "combinatorial" (the paper's), "cotangent", or a symmetric positive semidefinite matrix of your own
@@ -50,8 +50,8 @@ def compute_matrix(
         cotangent weights, in the vertices.
 
     Raises:
-        TypeError, ValueError: lambda negative or not finite, alpha outside [0, 1), both given, of a wrong length; a matrix
-            that is not symmetric or has an entry that is not finite; a face index out of range.
+        TypeError, ValueError: lambda is negative or not finite; alpha is outside [0, 1); both are given; a wrong length; a
+            matrix that is not symmetric or has an entry that is not finite; a face index out of range.
 
     Example:
         >>> matrix = compute_matrix(ico_sphere(3), lambda_=19.0)

@@ -1,4 +1,4 @@
-"""The places of a sparse matrix's entries, and what is found of them once."""
+"""The pattern of a sparse matrix, and what is computed from it once."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 class Pattern:
-    """Where the entries of a symmetric sparse matrix stand, in CSR. Every matrix with these places can share one pattern.
+    """The places of the entries of a symmetric sparse matrix, in CSR. All matrices with these places can share one pattern.
 
-    What depends on the places alone is computed once and kept here as long as the pattern lives: the row of each entry, which
-    entries are on the diagonal, and the structure of the Cholesky factor. So another lambda, other pins or other weights need
-    no new analysis. A pattern lies on one device and never changes. Copies of a matrix share it; pickles keep the places only.
+    The pattern keeps what depends on it alone: the row of each entry, which entries are on the diagonal, and the structure of
+    the Cholesky factor. Each is computed once. So another lambda, other pinned vertices or other weights need no new analysis.
+    A pattern lies on one device and never changes. Copies of a matrix share it. Pickles contain only the indices.
 
     Attributes:
         crow_indices: (V + 1,) int64, where each row starts.
-        col_indices: (nnz,) int64, increasing in each row, every diagonal entry present.
-        analysis: the structure of the Cholesky factor (:class:`~pt3d_largesteps.solvers.SymbolicFactor`), as soon as
-            :func:`~pt3d_largesteps.solvers.analyze` has found it; else None.
+        col_indices: (nnz,) int64, increasing in each row, with every diagonal entry.
+        analysis: the structure of the Cholesky factor (:class:`~pt3d_largesteps.solvers.SymbolicFactor`); None before
+            :func:`~pt3d_largesteps.solvers.analyze` has found it.
     """
 
     def __init__(self, crow_indices: Tensor, col_indices: Tensor) -> None:
@@ -52,7 +52,7 @@ class Pattern:
             return self.row_indices == self.col_indices
 
     def to(self, device: torch.device) -> Pattern:
-        """The same places on another device, not analysed yet; itself on this one."""
+        """The same pattern on another device, not analysed yet. On its own device, the pattern itself."""
         if device == self.crow_indices.device:
             return self
         return Pattern(self.crow_indices.to(device), self.col_indices.to(device))

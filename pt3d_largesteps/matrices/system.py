@@ -1,7 +1,7 @@
 """The system matrix of the parameterisation, M = I + lambda L or M = (1 - alpha) I + alpha L, in CSR.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Eq. 10
-(u = (I + lambda L) x). What lambda and alpha may be is in strength.py.
+(u = (I + lambda L) x). lambda_alpha.py describes the forms of lambda and alpha.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from pt3d_largesteps.matrices.pattern import Pattern
 
 @dataclass(frozen=True, eq=False)
 class SystemMatrix:
-    """A symmetric sparse matrix in CSR, the columns of each row in increasing order and every diagonal entry present; or a
-    batch of B such matrices with one pattern.
+    """A symmetric sparse matrix in CSR, or a batch of B such matrices with one pattern. The columns increase in each row, and
+    every diagonal entry is present.
 
-    Make one with :func:`compute_matrix` or :meth:`from_sparse`, which check what they are given; the constructor takes
-    the tensors as they are. ``matrix @ x`` is differentiable, twice and more, in ``values`` and in ``x``.
+    Make one with :func:`compute_matrix` or :meth:`from_sparse`, which check their arguments. The constructor checks nothing.
+    ``matrix @ x`` is differentiable, twice and more, in ``values`` and in ``x``.
 
     Attributes:
         crow_indices: (V + 1,) int64, where each row starts.
         col_indices: (nnz,) int64.
         values: (nnz,) float, or (B, nnz); may require gradients.
-        positions: (V, 3), where the rows are points in space, or None. Solvers order the rows by them; no result depends
-            on them beyond rounding.
-        num_verts_per_mesh: where the rows are the packed vertices of several meshes, how many each has, or None.
-        pattern: the places of the entries (:class:`~pt3d_largesteps.matrices.pattern.Pattern`), made of the indices unless
-            given. Matrices that share a pattern are analysed once.
+        positions: (V, 3), the positions of the rows in space, or None. Solvers use them to order the rows. Results depend on
+            them only up to rounding.
+        num_verts_per_mesh: how many rows each mesh has, if the rows are the packed vertices of several meshes; else None.
+        pattern: of the matrix (:class:`~pt3d_largesteps.matrices.pattern.Pattern`); made from the indices if not given.
+            Matrices that share a pattern need one analysis.
 
     Example:
         >>> matrix = compute_matrix(meshes, lambda_=19.0)
@@ -49,7 +49,7 @@ class SystemMatrix:
     positions: Tensor | None = field(default=None, repr=False)
     num_verts_per_mesh: tuple[int, ...] | None = field(default=None, repr=False)
     pattern: Pattern = field(default=None, repr=False)  # type: ignore[assignment]  # filled below
-    # Factorisations by solver name, filled by the solvers; left behind by copies and pickles.
+    # Factorisations by solver name, filled by the solvers. Copies and pickles do not contain them.
     _solvers: dict = field(default_factory=dict, repr=False, init=False)
 
     def __post_init__(self) -> None:
@@ -58,10 +58,10 @@ class SystemMatrix:
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> SystemMatrix:
-        """From a symmetric torch tensor (COO, CSR, CSC or dense) or scipy.sparse matrix (V, V), of any dtype of floats.
+        """From a symmetric torch tensor (COO, CSR, CSC or dense) or scipy.sparse matrix (V, V), of any float dtype.
 
         Raises:
-            TypeError, ValueError: not square, not symmetric, or with an entry that is NaN or infinite.
+            TypeError, ValueError: the matrix is not square, not symmetric, or has an entry that is NaN or infinite.
         """
         rows, cols, entries, size = checked_entries("matrix", matrix)
         assembly = EntryAssembly(rows, cols, size)
@@ -73,16 +73,16 @@ class SystemMatrix:
     def from_laplacian(
         cls, laplacian: Any, *, lambda_: float | Tensor | None = None, alpha: float | Tensor | None = None
     ) -> SystemMatrix:
-        """I + lambda L or (1 - alpha) I + alpha L for a symmetric L (V, V), torch or scipy, given or your own.
+        """I + lambda L or (1 - alpha) I + alpha L for a symmetric L (V, V), torch or scipy, of this package or your own.
 
         Args:
-            laplacian: symmetric positive semidefinite; only symmetry and finiteness are checked here, definiteness by
-                the solvers.
+            laplacian: symmetric positive semidefinite. Symmetry and finiteness are checked here; the solvers check
+                definiteness.
             lambda_: finite, at least 0: a number, or one per vertex (V,); tensors may require gradients. 19 if alpha is not
                 given either.
             alpha: in [0, 1), instead of ``lambda_``.
 
-        Gradients reach the values of a torch tensor, once: torch's second derivatives through sparse tensors are wrong.
+        Differentiable once in the values of a torch tensor: torch's second derivatives through sparse tensors are wrong.
         """
         rows, cols, values, size = checked_entries("laplacian", laplacian)
         return cls.from_assembly(EntryAssembly(rows, cols, size), values, Strength.of(lambda_, alpha, (size,), values))
@@ -97,7 +97,7 @@ class SystemMatrix:
         lambda_: float | Tensor | None = None,
         alpha: float | Tensor | None = None,
     ) -> SystemMatrix:
-        """As :meth:`from_laplacian`, for the Laplacian of a weighted graph; differentiable in the weights, twice and more.
+        """Like :meth:`from_laplacian`, for a weighted graph; differentiable in the weights, twice and more.
 
         Args:
             edges: (E, 2) int64 vertex indices, each edge once, no self-edges.
@@ -123,8 +123,8 @@ class SystemMatrix:
         positions: Tensor | None = None,
         num_verts_per_mesh: tuple[int, ...] | None = None,
     ) -> SystemMatrix:
-        """Of weights (E,) on edges, or (B, E) for a batch, or of entries (K,) of L, whose places are known; differentiable in
-        them and in strength."""
+        """From edge weights (E,), or (B, E) for a batch, or from the entries (K,) of L, with a known assembly.
+        Differentiable in these numbers and in the strength."""
         values = assembly.system_values(weights, strength)
         _check_numbers(strength.identity, values.detach())
         return cls.of_pattern(assembly.pattern, values, positions, num_verts_per_mesh)
@@ -137,7 +137,7 @@ class SystemMatrix:
         positions: Tensor | None = None,
         num_verts_per_mesh: tuple[int, ...] | None = None,
     ) -> SystemMatrix:
-        """Of values (nnz,), or (B, nnz), at the places of a pattern, which are not looked at."""
+        """From values (nnz,), or (B, nnz), on a known pattern. The values are not checked."""
         return cls(pattern.crow_indices, pattern.col_indices, values, positions, num_verts_per_mesh, pattern)
 
     @property
@@ -150,7 +150,7 @@ class SystemMatrix:
 
     @property
     def batch_size(self) -> int | None:
-        """How many matrices there are in a batch; None where it is a single one."""
+        """How many matrices are in the batch; None for a single matrix."""
         return self.values.shape[0] if self.values.dim() == 2 else None
 
     @property
@@ -175,10 +175,10 @@ class SystemMatrix:
         return [self] if self.batch_size is None else [replace(self, values=values) for values in self.values]
 
     def with_pinned(self, pinned: Tensor) -> SystemMatrix:
-        """The matrix for the free vertices, with the rows and columns of the pinned ones those of the identity.
+        """The matrix of the free vertices. The rows and columns of pinned vertices are those of the identity.
 
         Args:
-            pinned: (V,) bool, or (B, V) for a batch of matrices that differ.
+            pinned: (V,) bool, or (B, V) for a batch of different matrices.
         """
         touched = pinned.index_select(-1, self.row_indices) | pinned.index_select(-1, self.col_indices)
         return replace(self, values=torch.where(touched, self.pattern.on_diagonal.to(self.dtype), self.values))
@@ -207,7 +207,7 @@ class SystemMatrix:
         return torch.zeros_like(x).index_add(-2, self.row_indices, products)
 
     def to(self, *args: Any, **kwargs: Any) -> SystemMatrix:
-        """As ``Tensor.to``: a device, a float dtype, or both. The factorisations stay behind and are made again."""
+        """Like ``Tensor.to``: a device, a float dtype, or both. Factorisations are not moved; the next solve makes new ones."""
         values = self.values.to(*args, **kwargs)
         check_float_dtype("dtype", values)
         if values is self.values:
@@ -226,7 +226,7 @@ class SystemMatrix:
         return coalesced_coo(torch.stack([self.row_indices, self.col_indices]), self.values, self.shape[0])
 
     def to_dense(self) -> Tensor:
-        """Dense tensor (V, V) or (B, V, V), for looking at small ones."""
+        """Dense tensor (V, V) or (B, V, V), to look at small matrices."""
         if self.batch_size is not None:
             return torch.stack([matrix.to_dense() for matrix in self.matrices()])
         return self.to_sparse_coo().to_dense()
@@ -241,8 +241,8 @@ class SystemMatrix:
 
 
 def _check_numbers(identity_weight: float | Tensor, values: Tensor) -> None:
-    """Refuses what is not finite, and a lambda L beside which the dtype loses the identity: L alone is singular, and solves
-    would be noise."""
+    """Raises for values that are not finite. Raises if lambda L is so large that the dtype loses the identity: L alone is
+    singular, and solves would be noise."""
     check_finite("matrix", values, "; lambda or the Laplacian is too large for the dtype")
     if values.numel() == 0:
         return

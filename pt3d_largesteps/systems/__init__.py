@@ -1,1 +1,1 @@
-"""A batch of meshes as systems to solve: which meshes share a matrix, pins, and u = M x as functions of tensors."""
+"""A batch of meshes as linear systems: groups of meshes with one matrix, pinned vertices, and u = M x as functions."""

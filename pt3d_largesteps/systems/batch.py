@@ -1,13 +1,13 @@
-"""The systems of a batch of meshes: each mesh is solved as it would be alone, and all of them together.
+"""The linear systems of a batch of meshes. All meshes are solved together, each with the result that it would get alone.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3, for one mesh.
 Pinned vertices are Dirichlet conditions: with free vertices f and pinned ones p at positions c,
 
     M_ff x_f = u_f - M_fp c,        x_p = c
 
-which keeps the pattern of M (rows and columns of p become those of the identity), so that pins come and go without a new
-analysis. The system is then one solve with the right-hand side u_f - M_fp c at the free vertices and c at the pinned ones. What
-does not depend on u is computed once, by :meth:`BatchSystem.hold`.
+This keeps the pattern of M: the rows and columns of p become those of the identity. So pinned vertices can change without a new
+analysis. The system is one solve. Its right-hand side is u_f - M_fp c at the free vertices and c at the pinned ones.
+:meth:`BatchSystem.hold` computes once what does not depend on u.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pt3d_largesteps.systems.groups import find_groups, inverse_of, whole
 
 @dataclass(frozen=True)
 class Held:
-    """Pinned vertices at their positions, of :meth:`BatchSystem.hold`.
+    """Pinned vertices and their positions, made by :meth:`BatchSystem.hold`.
 
     Attributes:
-        pinned: (V,) bool, or (V, 1) beside columns.
-        rhs: the right-hand side but for u: c at the pinned vertices, -M_fp c at the others.
+        pinned: (V,) bool, or (V, 1) if ``rhs`` has columns.
+        rhs: the right-hand side without u: c at the pinned vertices, -M_fp c at the others.
     """
 
     pinned: Tensor
@@ -46,15 +46,15 @@ class Held:
 
 
 class BatchSystem:
-    """The matrices M = I + lambda L of a batch of meshes, factorised; each topology once.
+    """The factorised matrices M = I + lambda L of a batch of meshes. Each topology is analysed once.
 
-    Meshes that share their faces share an analysis and, as long as lambda, pins and weights are the same too, a
-    factorisation; meshes of different faces are the blocks of one matrix. ``repr`` tells what was found.
+    Meshes with the same faces share one analysis. They also share one factorisation as long as their lambda, pinned vertices
+    and weights are equal. Meshes with different faces are the blocks of one matrix. ``repr`` shows the groups.
 
     Args:
-        meshes: ``Meshes``, of one topology or of many; empty ones may be among them.
+        meshes: ``Meshes``, of one topology or of many; some may be empty.
         lambda_: finite, at least 0: a number, one per mesh (N,) or one per vertex (V,), V = sum(V_n); 19 if ``alpha`` is not
-            given either. A tensor that requires gradients is read again at every solve.
+            given either. If it is a tensor that requires gradients, every solve reads it again.
         alpha: in [0, 1), instead of ``lambda_`` and in the same forms: M = (1 - alpha) I + alpha L.
         laplacian: "combinatorial", "cotangent" (of the given positions) or a matrix of your own (V, V).
         solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory.
@@ -65,7 +65,7 @@ class BatchSystem:
         pinned: (V,) bool, or None.
 
     Raises:
-        TypeError, ValueError: as :func:`~pt3d_largesteps.compute_matrix`.
+        TypeError, ValueError: see :func:`~pt3d_largesteps.compute_matrix`.
 
     Example:
         >>> system = BatchSystem(meshes, lambda_=19.0)
@@ -95,22 +95,22 @@ class BatchSystem:
         strength = self._strength()
         if isinstance(laplacian, str):
             groups = find_groups(meshes, join=is_direct(solver, verts.device))
-        else:  # which may couple anything
+        else:  # such a matrix may couple any vertices
             groups = [whole(meshes)] if self.num_verts else []
             laplacian = _own_entries(laplacian, verts)
         self._inverse = inverse_of(groups)
         self._parts = [GroupSystem(group, laplacian, verts).update(strength) for group in groups]
 
     def multiply(self, x: Tensor) -> Tensor:
-        """M x, without regard to pins, for packed x (V,), (V, C) or T frames (T, V, C); differentiable."""
+        """M x for packed x (V,), (V, C) or T frames (T, V, C); ignores pinned vertices; differentiable."""
         self._check("x", x)
         return self._joined(x, [part.multiply for part in self._current_parts()])
 
     def solve(self, rhs: Tensor) -> Tensor:
-        """M^-1 rhs for packed rhs (V,), (V, C) or T frames (T, V, C), differentiable in it and in a learned lambda.
+        """M^-1 rhs for packed rhs (V,), (V, C) or T frames (T, V, C), differentiable in rhs and in a learned lambda.
 
-        Each mesh is solved as it would be alone, to rounding. Pins hold what rhs is there: the result is the step of the free
-        vertices where rhs is 0 at the pinned ones.
+        Each mesh gets the result that it would get alone, up to rounding. At pinned vertices the result equals rhs. If rhs is 0
+        there, the result is the step of the free vertices.
         """
         self._check("rhs", rhs)
         return self._joined(rhs, self._solves(self._current_parts()))
@@ -119,9 +119,9 @@ class BatchSystem:
         """x with M x = u, packed (V,), (V, C) or (T, V, C); differentiable.
 
         Args:
-            u: :meth:`multiply` of the positions. Where vertices are pinned it does not matter.
-            anchors: the positions of the pinned vertices, in the shape of u; other rows do not matter. Or what :meth:`hold` has
-                made of them, which saves the product with them at each call.
+            u: :meth:`multiply` of the positions. The rows of pinned vertices do not matter.
+            anchors: the positions of the pinned vertices, in the shape of u; the other rows do not matter. Or the result of
+                :meth:`hold` for these positions, which saves a product at each call.
         """
         if self.pinned is None:
             return self.solve(u)
@@ -136,14 +136,14 @@ class BatchSystem:
         return x if is_direct(self.solver, self.device) else torch.where(held.pinned, held.rhs, x)
 
     def hold(self, anchors: Tensor) -> Held:
-        """What the pinned vertices at these positions do to the others, for :meth:`from_differential`. It is of the pins, the
-        lambda and the weights as they are now; after a change of them make it again.
+        """The effect of the pinned vertices at these positions on the others, for :meth:`from_differential`. It holds for the
+        current pinned vertices, lambda and weights. If one of them changes, call this method again.
 
         Args:
             anchors: packed (V,), (V, C) or (T, V, C); only the rows of pinned vertices matter.
 
         Raises:
-            ValueError: there are no pins, or a wrong shape.
+            ValueError: no vertex is pinned, or a wrong shape.
 
         Example:
             >>> held = system.hold(verts)
@@ -155,15 +155,15 @@ class BatchSystem:
         if anchors is None:
             raise ValueError("anchors: expected the positions of the pinned vertices, got None")
         if self.pinned is None:
-            raise ValueError("anchors: expected pinned vertices, which these are the positions of, got none; see set_pinned")
+            raise ValueError("anchors: expected pinned vertices, got none; call set_pinned first")
         self._check("anchors", anchors)
         pinned = self.pinned if anchors.dim() == 1 else self.pinned[:, None]
         positions = torch.where(pinned, anchors, 0)
-        coupling = self._joined(positions, [part.couple for part in parts])  # M_fp c, and at pinned rows other numbers
+        coupling = self._joined(positions, [part.couple for part in parts])  # M_fp c at free rows; other rows are unused
         return Held(pinned, torch.where(pinned, anchors, -coupling))
 
     def set_pinned(self, pinned: Tensor | None) -> None:
-        """Other pins, a mask (V,), or none. Nothing is analysed again."""
+        """Pins the vertices of a mask (V,), or none. Needs no new analysis."""
         if pinned is not None:
             if not isinstance(pinned, Tensor) or pinned.dtype != torch.bool or tuple(pinned.shape) != (self.num_verts,):
                 raise ValueError(f"pinned: expected a mask (bool) of shape ({self.num_verts},), got {describe(pinned)}")
@@ -174,19 +174,19 @@ class BatchSystem:
         self.pinned = pinned
 
     def set_lambda(self, lambda_: float | Tensor | None = None, *, alpha: float | Tensor | None = None) -> None:
-        """Another lambda or alpha. Nothing is analysed again."""
+        """Sets another lambda or alpha. Needs no new analysis."""
         strength = Strength.of(lambda_, alpha, self.num_verts_per_mesh, self._like)
         self._change(lambda part: None, strength)
         self._lambda, self._alpha = lambda_, alpha
 
     def refactorize(self, verts: Tensor) -> None:
-        """Cotangent weights of other positions (V, 3). Nothing is analysed again."""
+        """Sets the cotangent weights of other positions (V, 3). Needs no new analysis."""
         self._check("verts", verts)
         verts = verts.detach()
         self._change(lambda part: part.set_weights(verts), self._strength())
 
     def _change(self, change: Callable[[GroupSystem], None], strength: Strength) -> None:
-        """Changes all groups, or none of them if one refuses."""
+        """Changes all groups. If one raises an error, no group changes."""
         parts = [copy.copy(part) for part in self._parts]
         for part in parts:
             change(part)
@@ -194,7 +194,7 @@ class BatchSystem:
         self._parts = parts
 
     def to_matrix(self) -> SystemMatrix:
-        """M of the whole batch as one matrix in the packed order, without pins; for looking at it."""
+        """M of the whole batch as one matrix in the packed order, without pinned vertices; for inspection."""
         rows, cols, values = [], [], []
         for part in self._current_parts():
             for packed_rows, matrix in zip(part.group.rows, _repeated(part.matrix, len(part.group.rows)), strict=True):
@@ -211,7 +211,7 @@ class BatchSystem:
         return SystemMatrix(crow_indices, all_cols[order], all_values[order], None, self.num_verts_per_mesh)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> BatchSystem:
-        """The same numbers on another device, in another dtype; factorised again there."""
+        """The same system on another device and in another dtype. It is factorised again there."""
         moved = object.__new__(type(self))
         moved.__dict__.update(self.__dict__)
         moved._like = self._like.to(device, dtype)
@@ -240,7 +240,7 @@ class BatchSystem:
         return isinstance(value, Tensor) and value.requires_grad
 
     def describe(self) -> str:
-        """What is solved together, in words: "8 topologies x 8, one factor"."""
+        """A text that says what is solved together: "8 topologies x 8 meshes, one factor"."""
         texts = []
         for part in self._parts:
             copies = part.group.copies
@@ -266,7 +266,7 @@ class BatchSystem:
         return [partial(part.solve, solver=self.solver) for part in parts]
 
     def _joined(self, packed: Tensor, functions: list[Callable[[Tensor], Tensor]]) -> Tensor:
-        """What the groups make of packed numbers of any of the three shapes, in the packed order and the same shape."""
+        """Applies one function per group to packed numbers of any of the three shapes; same order and shape after it."""
         if packed.dim() == 1:
             return self._joined(packed[:, None], functions)[:, 0]
         if not functions:

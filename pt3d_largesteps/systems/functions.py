@@ -46,38 +46,37 @@ def from_differential(
     """The positions x = M^-1 u; the inverse of :func:`to_differential`.
 
     Args:
-        matrix: of :func:`compute_matrix`; factorised at the first call, and the factorisation kept with it. Or a
+        matrix: of :func:`compute_matrix`; the first call factorises it, and it keeps the factorisation. Or a
             :class:`GridMatrix`.
         u: (V,), (V, C) or T frames (T, V, C), float; fields (N, C, *shape) over a grid.
         solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory; for a grid see
             :func:`~pt3d_largesteps.solvers.grid.solve_grid`.
 
     Returns:
-        x, of the same shape. Differentiable in ``u`` and in ``matrix.values``, as often as one likes; the backward pass
-        is a solve with the same factorisation.
+        x, of the same shape. Differentiable in ``u`` and in ``matrix.values``, any number of times. The backward
+        pass is a solve with the same factorisation.
 
     Example:
         >>> verts = from_differential(matrix, u)
     """
     _check_matrix(matrix)
-    given: Any = solver  # a factory is for matrices of this kind
+    given: Any = solver  # a factory must fit the kind of matrix
     return solve_grid(matrix, u, given) if isinstance(matrix, GridMatrix) else solve(matrix, u, given)
 
 
 def precondition(gradient: Tensor, system: BatchSystem | SystemMatrix | GridMatrix, power: int = 2) -> Tensor:
-    """M^-1 g or M^-2 g: the gradient of a loss in the vertices made smooth, for pipelines that keep their own optimiser.
+    """M^-1 g or M^-2 g: a smoothed gradient with respect to the vertices, for pipelines that keep their own optimiser.
 
     A step of gradient descent along M^-2 g is a step of descent on u (Eq. 13); M^-1 g is the Sobolev gradient.
 
     Args:
         gradient: packed (V,), (V, C) or T frames (T, V, C), of the dtype and device of the matrix; (N, C, *shape) on a grid.
         system: of the meshes, :class:`~pt3d_largesteps.BatchSystem` or a matrix of :func:`compute_matrix`; or a
-            :class:`~pt3d_largesteps.GridMatrix`. Where it has pins,
-            the gradient is taken to be 0 there.
+            :class:`~pt3d_largesteps.GridMatrix`. At pinned vertices the gradient counts as 0.
         power: 1 or 2.
 
     Returns:
-        Of the shape of ``gradient``; 0 at pinned vertices.
+        A tensor of the shape of ``gradient``; 0 at pinned vertices.
 
     Example:
         >>> system = BatchSystem(meshes)
@@ -93,7 +92,7 @@ def precondition(gradient: Tensor, system: BatchSystem | SystemMatrix | GridMatr
 
 
 def solve_with(system: BatchSystem | SystemMatrix | GridMatrix, rhs: Tensor) -> Tensor:
-    """M^-1 rhs of any kind of system."""
+    """M^-1 rhs for any kind of system."""
     if isinstance(system, GridMatrix):
         return solve_grid(system, rhs)
     if isinstance(system, BatchSystem):

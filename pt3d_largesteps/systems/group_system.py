@@ -1,4 +1,4 @@
-"""The matrix of the meshes that are solved together, or one for each of its copies where they differ."""
+"""The matrix of the meshes that are solved together; one matrix per copy if the copies differ."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from pt3d_largesteps.systems.groups import Group
 
 
 class GroupSystem:
-    """M = I + lambda L for B copies of a group of V' vertices, shared by the copies as long as nothing sets them apart.
+    """M = I + lambda L for B copies of a group of V' vertices. The copies share one matrix as long as their numbers are equal.
 
     Args:
-        group: of the packed vertices of a batch.
-        laplacian: "combinatorial", "cotangent", or the entries of a matrix of the user's own (rows, columns, values, V).
+        group: the packed vertices of a batch that belong to the group.
+        laplacian: "combinatorial", "cotangent", or the entries (rows, columns, values, V) of the user's own matrix.
         verts: (V, 3), the packed positions of the batch.
 
     Attributes:
-        matrix: without pins.
-        pinned_matrix: with them; the same where there are none.
+        matrix: without pinned vertices.
+        pinned_matrix: with pinned vertices; the same object as ``matrix`` if there are none.
     """
 
     matrix: SystemMatrix
@@ -39,7 +39,7 @@ class GroupSystem:
 
     def __init__(self, group: Group, laplacian: str | tuple, verts: Tensor) -> None:
         self.group = group
-        self._positions = group.gather(verts)[0]  # of the first copy: the order of elimination need not be the best for all
+        self._positions = group.gather(verts)[0]  # of the first copy; the elimination order may not suit all
         self._pinned: Tensor | None = None
         self._assembly: Assembly | EntryAssembly
         self._weigh: Callable[[FaceGraph, Tensor], Tensor] | None = None
@@ -53,17 +53,17 @@ class GroupSystem:
             self._assembly = EntryAssembly(rows, cols, size)
 
     def set_weights(self, verts: Tensor) -> None:
-        """Those of the edges at these packed positions (V, 3), for the next :meth:`update`."""
+        """Sets the edge weights at these packed positions (V, 3), for the next :meth:`update`."""
         if self._weigh is not None:
             self._weights = _shared(self._weigh(self._graph, self.group.gather(verts)))
 
     def set_pinned(self, pinned: Tensor | None) -> None:
-        """The pins (V,) bool of the packed vertices, or none, for the next :meth:`update`."""
+        """Sets the pinned vertices, a packed mask (V,) or none, for the next :meth:`update`."""
         gathered = None if pinned is None else self.group.gather(pinned)
         self._pinned = _shared(gathered) if gathered is not None and bool(gathered.any()) else None
 
     def update(self, strength: Strength) -> GroupSystem:
-        """Makes the matrices, of the weights, the pins and this strength, differentiable in it; returns itself."""
+        """Makes the matrices from the weights, the pinned vertices and this strength; differentiable in it. Returns itself."""
         if strength.varies and isinstance(strength.value, Tensor):
             gathered = self.group.gather(strength.value)
             is_one = len(gathered) == 1 or not strength.requires_grad
@@ -75,11 +75,11 @@ class GroupSystem:
         return self
 
     def with_strength(self, strength: Strength) -> GroupSystem:
-        """A copy with matrices of another strength."""
+        """A copy whose matrices have another strength."""
         return copy.copy(self).update(strength)
 
     def multiply(self, packed: Tensor) -> Tensor:
-        """M x of packed x (V, C) or (T, V, C), for the rows of this group: (B V', C) or (T, B V', C)."""
+        """M x for packed x (V, C) or (T, V, C), at the rows of this group: (B V', C) or (T, B V', C)."""
         return self._on_copies(packed, self.matrix, SystemMatrix.__matmul__)
 
     def couple(self, packed: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class GroupSystem:
         return self.multiply(packed) - self._on_copies(packed, self.pinned_matrix, SystemMatrix.__matmul__)
 
     def solve(self, packed: Tensor, solver: str | SolverFactory) -> Tensor:
-        """M^-1 b, with the pins, of packed b, in the shapes of :meth:`multiply`."""
+        """M^-1 b for packed b, with pinned vertices, in the shapes of :meth:`multiply`."""
         try:
             return self._on_copies(packed, self.pinned_matrix, partial(solve, solver=solver))
         except NotPositiveDefiniteError as error:
@@ -97,7 +97,7 @@ class GroupSystem:
 
     def _on_copies(self, packed: Tensor, matrix: SystemMatrix, operation: Any) -> Tensor:
         if packed.dim() == 2:
-            if self._is_whole(packed):  # at every step of most optimisations: no view that autograd would go back through
+            if self._is_whole(packed):  # the usual case: no view, which autograd would differentiate
                 return operation(matrix, packed)
             return operation(matrix, self.group.gather(packed)).reshape(-1, packed.shape[1])
         given = self.group.gather(packed)  # (T, B, V', C)
@@ -105,7 +105,7 @@ class GroupSystem:
         if matrix.batch_size is None:
             given = given.reshape(-1, size, num_columns)
             return operation(matrix, given).reshape(num_frames, num_copies * size, num_columns)
-        # A matrix for each copy: its frames are more columns.
+        # One matrix per copy: the frames become more columns.
         results = operation(matrix, given.movedim(0, 2).flatten(2)).reshape(num_copies, size, num_frames, num_columns)
         return results.movedim(2, 0).reshape(num_frames, num_copies * size, num_columns)
 
@@ -122,7 +122,7 @@ class GroupSystem:
         return mesh, vertex
 
     def to(self, device: torch.device, dtype: torch.dtype) -> GroupSystem:
-        """The same weights in another dtype, on another device; without matrices until :meth:`update`."""
+        """The same weights in another dtype and on another device. It has no matrices before :meth:`update`."""
         moved = copy.copy(self)
         moved.group = self.group.to(device)
         moved._positions = self._positions.to(device, dtype)
@@ -134,7 +134,7 @@ class GroupSystem:
 
 
 def _shared(numbers: Tensor) -> Tensor:
-    """(B, n) as (n,) where all rows are equal."""
+    """(B, n) becomes (n,) if all rows are equal."""
     if numbers.dim() == 2 and (len(numbers) == 1 or torch.equal(numbers, numbers[:1].expand_as(numbers))):
         return numbers[0]
     return numbers

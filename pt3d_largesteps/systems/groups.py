@@ -1,9 +1,9 @@
 """Which meshes of a batch share their faces, and how they are solved together.
 
-Meshes of one topology have matrices of one pattern: it is analysed once, and they are solved as a batch (B, V, 3). Topologies
-that come equally often are joined, each as a block, in one block-diagonal matrix, whose blocks are solved side by side. So a
-batch of one topology is one group, as is one of topologies that all differ, or that all come four times; in general there are
-as many groups as there are different numbers of occurrences.
+Meshes of one topology have matrices of one pattern. It is analysed once, and they are solved as a batch (B, V, 3). Topologies
+that occur equally often become the blocks of one block-diagonal matrix. Its blocks are solved side by side. So a batch of one
+topology is one group. A batch whose topologies all differ, or all occur four times, is one group too. In general there are as
+many groups as there are different numbers of occurrences.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Group:
     """Meshes that are solved together.
 
     Attributes:
-        copies: (B, P) indices of meshes: B times the same P topologies, in the same order.
-        faces: (F, 3), of one copy, indices into its V' vertices.
+        copies: (B, P) mesh indices: B copies of the same P topologies, in the same order.
+        faces: (F, 3) of one copy, indices into its V' vertices.
         num_verts_per_mesh: P numbers.
         rows: (B, V') packed rows, V' = the sum of the P numbers.
-        start: where the rows stand in the packed order one after the other from here on, else None.
+        start: the first row, if the rows are consecutive in the packed order; else None.
     """
 
     copies: tuple[tuple[int, ...], ...]
@@ -42,7 +42,7 @@ class Group:
         return self.rows.shape[1]
 
     def gather(self, packed: Tensor) -> Tensor:
-        """(B, V') of packed numbers (V,), (B, V', C) of (V, C), or (T, B, V', C) of (T, V, C)."""
+        """Takes the group's rows: (B, V') from packed (V,), (B, V', C) from (V, C), or (T, B, V', C) from (T, V, C)."""
         dim = 1 if packed.dim() == 3 else 0
         rows = packed
         if self.start is None:
@@ -52,12 +52,12 @@ class Group:
         return rows.reshape(*packed.shape[:dim], *self.rows.shape, *packed.shape[dim + 1 :])
 
     def to(self, device: torch.device) -> Group:
-        """The same on another device."""
+        """The same group on another device."""
         return replace(self, faces=self.faces.to(device), rows=self.rows.to(device))
 
 
 def find_groups(meshes: Any, *, join: bool) -> list[Group]:
-    """The groups of a batch of ``Meshes``; empty meshes are in none. Without ``join`` each topology is a group by itself."""
+    """The groups of a batch of ``Meshes``. Empty meshes are in no group. Without ``join`` each topology is its own group."""
     sizes = meshes.num_verts_per_mesh().tolist()
     faces = meshes.faces_list()
     meshes_of: dict[Any, list[int]] = defaultdict(list)
@@ -81,7 +81,7 @@ def whole(meshes: Any) -> Group:
 
 
 def inverse_of(groups: Sequence[Group]) -> Tensor | None:
-    """Where each packed row stands in the rows of all groups, one after the other; None where they are in order."""
+    """The place of each packed row in the concatenated rows of all groups; None if they are in order already."""
     if not groups:
         return None
     rows = torch.cat([group.rows.flatten() for group in groups])

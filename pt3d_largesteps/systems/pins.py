@@ -1,4 +1,4 @@
-"""Pinned vertices as users give them: masks, indices, or one of these per mesh."""
+"""Reads the pinned vertices that users give: masks, indices, or one of these per mesh."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pt3d_largesteps._checks import describe
 
 
 def pinned_mask(pinned: Any, num_verts_per_mesh: Sequence[int], device: torch.device) -> Tensor:
-    """(V,) bool of packed vertices, V = sum(V_n).
+    """The mask (V,) bool of the packed pinned vertices, V = sum(V_n).
 
     Args:
-        pinned: a mask (V,) bool or indices (K,) of packed vertices, or a list of N of them, of each mesh's own vertices.
+        pinned: a mask (V,) bool or indices (K,) of packed vertices; or a list of N masks or indices, one per mesh.
 
     Raises:
-        TypeError, ValueError: a wrong type or length, an index out of range, or nothing left that is free.
+        TypeError, ValueError: a wrong type or length, an index out of range, or no free vertex.
     """
     num_verts = sum(num_verts_per_mesh)
     if isinstance(pinned, (list, tuple)):
