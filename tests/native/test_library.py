@@ -81,7 +81,7 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import pt3d_largesteps
     meshes = ico_sphere(1)
-    steps = pt3d_largesteps.LargeSteps(meshes)
+    steps = pt3d_largesteps.LargeSteps(meshes, solver="cholesky")
     difference = float((steps().verts_packed() - meshes.verts_packed()).abs().max())
 from pt3d_largesteps.native import library
 print(json.dumps({
@@ -98,7 +98,7 @@ def test_with_the_library_of_another_version_solves_run_in_plain_torch(tmp_path)
     package = tmp_path / "pt3d_largesteps"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.pyd"))
     content = library.LIBRARIES["_C"].read_bytes()
-    assert content.count(marked(VERSION)[2:-1]) == 1
+    assert marked(VERSION)[2:-1] in content  # with debugging symbols, it is there twice
     stale = package / "_C.abi3.so"
     stale.write_bytes(content.replace(marked(VERSION)[2:-1], marked(VERSION + 1)[2:-1]))
     result = subprocess.run(
