@@ -2,8 +2,8 @@
 
     python examples/from_pictures.py
 
-The pictures are of a mug made in code; put images (N, H, W, 4) and cameras of your own in their place. Writes the mesh,
-out/from_pictures/mug.obj, and pictures.png: pictures of the target above those of the result.
+The pictures are of a pretzel made in code; put images (N, H, W, 4) and cameras of your own in their place. Writes the mesh,
+out/from_pictures/pretzel.obj, and pictures.png: pictures of the target above those of the result.
 Needs: pip install 'pt3d_largesteps[optimize]'
 """
 
@@ -32,17 +32,17 @@ def take_pictures(target, num_views, resolution):
 
 
 def main(steps=80, num_views=12, resolution=64, out=Path("out/from_pictures")):
-    target = into_unit_ball(SHAPES["mug"]())
+    target = into_unit_ball(SHAPES["pretzel"]())
     renderer, cameras, pictures = take_pictures(target, num_views, resolution)
 
-    # What the silhouettes leave of space has the handle already
+    # What the silhouettes leave of space has the three holes already
     start = visual_hull(pictures[..., 3], cameras, resolution=64, num_verts=1500)
     loss = ImageLoss(renderer, cameras, pictures, channel_weights=(1, 1, 1, 3))
     stages = (Stage(0.0, lambda_=4.0), Stage(0.5, lambda_=1.0, num_verts=3000))
     result = optimize(start, loss, OptimizationConfig(steps=steps, stages=stages))
 
     out.mkdir(parents=True, exist_ok=True)
-    save_obj(out / "mug.obj", *result.meshes.get_mesh_verts_faces(0))
+    save_obj(out / "pretzel.obj", *result.meshes.get_mesh_verts_faces(0))
     with torch.no_grad():
         rows = [pictures[::3], renderer(result.meshes, cameras[list(range(0, num_views, 3))])]
     image.imsave(out / "pictures.png", torch.cat([torch.cat(list(row), dim=1) for row in rows])[..., :3].clamp(0, 1).numpy())
