@@ -6,7 +6,7 @@
     python benchmarks/bm_reconstruct.py --no-remesh                      # 2,562 vertices from beginning to end
 
 All methods get the same start, views, steps, remeshings, repair at the end and rule for the step size (in mean edge lengths,
-falling to a tenth). Prints a table per target, in the measures of examples/reconstruct.py: means over the seeds, and after a
+falling to a tenth). Prints a table per target, in the measures of `reconstruct`: means over the seeds, and after a
 slash the worst if there are several.
 """
 
