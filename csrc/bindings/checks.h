@@ -1,4 +1,4 @@
-// What the operators check of their arguments, and how they say it.
+// Checks of the operators' arguments, and their error messages.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -22,7 +22,7 @@ using torch::stable::Tensor;
   std::terminate();  // not reached
 }
 
-// The text is made only where it is needed: a solve may take less time than its making.
+// Builds the text only if the check fails: building it may take longer than a solve.
 template <typename... Parts>
 void check(bool condition, const char* name, const Parts&... expected) {
   if (condition) return;
@@ -37,8 +37,7 @@ inline bool is_double(const Tensor& tensor, const char* name) {
   return result;
 }
 
-// A call of a template of the stored and the given type, with the types of these tensors: float in double storage is the
-// only mixture.
+// Calls the function with values of the stored and the given type. The only mixture is given float with stored double.
 template <typename Function>
 void with_types(bool stored_is_double, bool given_is_double, Function function) {
   if (given_is_double) {
@@ -50,8 +49,8 @@ void with_types(bool stored_is_double, bool given_is_double, Function function) 
   }
 }
 
-// Of a contiguous tensor without the dispatcher, which would look an operator up by its name: that is a tenth of what a small
-// solve costs.
+// Makes a contiguous tensor without the dispatcher. The dispatcher looks an operator up by name, which costs a tenth of a small
+// solve.
 inline Tensor empty(const int64_t* sizes, int64_t dim, ScalarType type, int32_t device_type, int32_t device_index) {
   int64_t strides[4];
   int64_t stride = 1;
@@ -64,10 +63,10 @@ inline Tensor empty(const int64_t* sizes, int64_t dim, ScalarType type, int32_t 
   return Tensor(handle);
 }
 
-// Whether factors are of one matrix (n,), or of several with the same pattern (batch, n).
+// Whether a tensor belongs to several matrices with the same pattern, (batch, n), and not to one matrix, (n,).
 inline bool is_batch(const Tensor& tensor) { return tensor.dim() == 2; }
 
-// What both solves ask of their arguments, which lie on one device. Returns whether each right-hand side has a factor of its own.
+// The checks of both solves; all tensors are on one device. Returns whether each right-hand side has its own factor.
 inline bool check_solve(const Tensor& values, const Tensor& factor, const Tensor& rhs, int64_t num_verts, int64_t num_entries,
                         int64_t factor_size) {
   const bool of_batch = is_batch(factor);

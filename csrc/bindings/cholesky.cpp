@@ -1,7 +1,7 @@
-// The operators of the sparse Cholesky factorisation on the CPU: checks, and tensors to pointers.
+// The operators of the sparse Cholesky factorisation on the CPU. They check arguments and convert tensors to pointers.
 //
-// Written against torch's stable interface, so that one build serves later versions of torch. An operator reports what a
-// caller may have got wrong by an exception, whose text names the argument, what was expected and what came.
+// They use torch's stable interface, so one build works with later versions of torch. For a wrong argument an operator throws
+// an exception. Its text names the argument, what was expected and what came.
 #include <cstdint>
 #include <exception>
 #include <optional>
@@ -28,7 +28,7 @@ void check_array(const Tensor& tensor, const char* name, ScalarType type, const 
 
 int num_threads() { return static_cast<int>(torch::stable::get_num_threads()); }
 
-// by_levels: for the kernels of a GPU.
+// by_levels: makes the index for the kernels of a GPU.
 Tensor analyze(const Tensor& crow_indices, const Tensor& col_indices, const std::optional<Tensor>& positions,
                int64_t leaf_size, bool by_levels) {
   check_array(crow_indices, "crow_indices", ScalarType::Long, "int64", 1);
@@ -70,7 +70,7 @@ largesteps::IndexView view_of(const Tensor& index) {
   return {data};
 }
 
-// Of either kind of buffer, which begin alike.
+// Takes either kind of buffer; both begin in the same way.
 Tensor count_entries(const Tensor& index) {
   check_array(index, "index", ScalarType::Int, "int32", 1);
   const auto* data = static_cast<const int32_t*>(index.const_data_ptr());
@@ -100,7 +100,7 @@ std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index, 
     try {
       largesteps::factorize_batch(view, static_cast<const decltype(given)*>(values.const_data_ptr()),
                                   static_cast<decltype(stored)*>(factor.mutable_data_ptr()), num_threads(), results);
-    } catch (const std::exception& exception) {  // of memory
+    } catch (const std::exception& exception) {  // out of memory
       error = exception.what();
     }
   });
@@ -114,8 +114,8 @@ std::tuple<Tensor, Tensor> factorize(const Tensor& values, const Tensor& index, 
   return {factor, breakdown};
 }
 
-// values are those of the matrix: the derivative needs them among the arguments, the solve does not. One factor serves all
-// right-hand sides (batch, num_verts, k), or each has a factor of its own.
+// values: those of the matrix. The derivative needs them as an argument; the solve does not. One factor serves all right-hand
+// sides (batch, num_verts, k), or each has its own factor.
 Tensor solve(const Tensor& values, const Tensor& factor, const Tensor& index, const Tensor& rhs, int64_t) {
   const largesteps::IndexView view = view_of(index);
   const int64_t dim = rhs.dim();
@@ -156,7 +156,7 @@ STABLE_TORCH_LIBRARY(pt3d_largesteps, library) {
   library.def("factorize(Tensor values, Tensor index, bool store_double) -> (Tensor, Tensor)");
   library.def("solve(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor");
   library.def("solve_detached(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction) -> Tensor");
-  // Those of a GPU are in a library of their own. They get a plan besides, the numbers of the buffer that the host needs.
+  // The GPU operators are in a separate library. They also take a plan: the numbers of the buffer that the host needs.
   library.def("factorize_levels(Tensor values, Tensor index, bool store_double, int[] plan) -> (Tensor, Tensor)");
   library.def("solve_levels(Tensor values, Tensor factor, Tensor index, Tensor rhs, int direction, int[] plan) -> Tensor");
   library.def(

@@ -1,8 +1,8 @@
-// The operators of the sparse Cholesky factorisation on a GPU: checks, and tensors to pointers.
+// The operators of the sparse Cholesky factorisation on a GPU. They check arguments and convert tensors to pointers.
 //
-// They launch kernels on the current stream of the tensors' device and wait for nothing, take scratch memory from torch's
-// allocator, and read no number of the device: what the host has to know comes in the plan. Compiled without USE_CUDA they are
-// the tests' own, which emulate the kernels on the CPU.
+// They launch kernels on the current stream of the tensors' device and never wait. They take scratch memory from torch's
+// allocator. They read no number from the device: the plan holds what the host needs. Compiled without USE_CUDA, they are for
+// the tests, which emulate the kernels on the CPU.
 #include <cstdint>
 #include <tuple>
 #include <vector>
@@ -28,7 +28,7 @@ bool is_here(const Tensor& tensor) { return tensor.is_cuda(); }
 
 int32_t device_type() { return aoti_torch_device_type_cuda(); }
 
-// Makes the tensor's device the current one while it lives.
+// Makes the tensor's device the current device during its lifetime.
 class Device {
  public:
   explicit Device(const Tensor& tensor) : index_(tensor.get_device_index()), guard_(index_) {}

@@ -21,7 +21,7 @@ class Items : public SharedWork {
     for (;;) {
       const int64_t item = next_.fetch_add(1);
       if (item >= num_items_) break;
-      // The body is there as long as an item is not done: the caller waits for it.
+      // The body exists as long as an item is not done: the caller waits for that item.
       watch.begin_step();
       try {
         (*body_)(item);
@@ -36,7 +36,8 @@ class Items : public SharedWork {
     while (done_.load(std::memory_order_acquire) < num_items_) watch.wait();
   }
 
-  // Takes the error out, so that a helper that lets go of this last does not end an exception the caller still looks at.
+  // Moves the error out. Otherwise a helper that releases this object last could destroy an exception that the caller
+  // still uses.
   void rethrow() {
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }

@@ -17,15 +17,15 @@
 namespace largesteps {
 namespace {
 
-// How long a helper looks for more work before it sleeps: the two sweeps of an iteration come close together, and to
-// wake a sleeping thread takes longer than to solve a small system.
+// How long a helper looks for more work before it sleeps. The two sweeps of an iteration are close together, and waking a
+// sleeping thread takes longer than solving a small system.
 constexpr std::chrono::microseconds kPatience(100);
 constexpr int kMaxHelpers = 255;
 
-// A wait of so many steps, and at least so long, means that the other thread does not run.
+// A wait longer than this many steps and longer than this time means that the other thread does not run.
 constexpr int kWaitedSteps = 4;
 constexpr std::chrono::microseconds kWaitedTime(200);
-// For so long no helper is asked afterwards.
+// After such a wait no helper is asked for this time.
 constexpr std::chrono::milliseconds kRest(100);
 
 thread_local bool inside_team = false;
@@ -37,7 +37,7 @@ bool is_resting() { return std::chrono::steady_clock::now().time_since_epoch().c
 #if defined(__linux__)
 int this_core() { return sched_getcpu(); }
 
-// The cores that a thread may run on, for more of them than a cpu_set_t has.
+// The cores that a thread may run on; holds more cores than one cpu_set_t.
 class Cores {
  public:
   static Cores of_this_thread() {
@@ -47,10 +47,10 @@ class Cores {
   }
 
   bool operator!=(const Cores& other) const { return !CPU_EQUAL_S(sizeof(sets_), sets_, other.sets_); }
-  // 0 where the system does not tell.
+  // 0 if the system does not report it.
   int count() const { return CPU_COUNT_S(sizeof(sets_), sets_); }
 
-  // Lets this thread run on them, but not on the one given if there are others. False if the system refuses.
+  // Lets this thread run on these cores except the given one, if there are others. False if the system refuses.
   bool allow_but(int core) const {
     if (count() == 0) return true;
     Cores others = *this;
@@ -64,7 +64,7 @@ class Cores {
 #else
 int this_core() { return -1; }
 
-// Other systems do not tell.
+// Other systems do not report cores.
 class Cores {
  public:
   static Cores of_this_thread() { return {}; }
@@ -106,24 +106,24 @@ class Team {
   }
 
   void withdraw() {
-    std::shared_ptr<SharedWork> work;  // destroyed, if at all, outside the lock
+    std::shared_ptr<SharedWork> work;  // if it is destroyed, then outside the lock
     std::lock_guard<std::mutex> lock(mutex_);
     work.swap(work_);
   }
 
  private:
-  // The new thread may run where the caller may.
+  // The new thread may run on the same cores as the caller.
   bool start_thread() {
     try {
       std::thread([this, version = cores_version_] { serve(version); }).detach();
     } catch (const std::system_error&) {
-      return false;  // no more threads to be had: do with those there are
+      return false;  // no more threads are available: use the existing ones
     }
     ++num_threads_;
     return true;
   }
 
-  // cores_version: of the cores that this thread may run on now.
+  // cores_version: the version of the cores that this thread may run on now.
   void serve(uint64_t cores_version) {
     inside_team = is_helper = true;
     uint64_t seen = 0;
@@ -149,10 +149,10 @@ class Team {
         }
       }
       if (work) {
-        // Callers may have cores of their own, or other cores than before: their work is done on those or not at all. And
-        // Linux may wake a thread on the core where it last ran although the caller works there and others are idle; the two
-        // would then wait for each other. All cores but the caller's are allowed from here on, until it meets the caller
-        // again.
+        // Each caller may have its own cores, and they may change. A helper works on the caller's cores or not at all. Also,
+        // Linux may wake a thread on the core where it last ran, even if the caller works there and other cores are idle.
+        // Then the two would wait for each other. So from now on this thread may use all cores except the caller's, until it
+        // meets the caller again.
         const bool meets_caller = caller_core >= 0 && this_core() == caller_core;
         if (cores_version != version_of_caller || meets_caller) {
           if (cores.allow_but(caller_core)) cores_version = version_of_caller;
@@ -180,14 +180,14 @@ class Team {
   int num_sleepers_ = 0;
 };
 
-// Never destroyed: the helpers, which are detached, may outlive every static object.
+// Never destroyed: the helpers are detached and may outlive all static objects.
 std::atomic<Team*> the_team{nullptr};
 
 Team& team() {
   static const bool created = [] {
     the_team = new Team;
 #if defined(__unix__) || defined(__APPLE__)
-    // The helpers do not follow into a forked child, and the lock may be held there for ever: it gets a team of its own.
+    // A forked child has no helpers, and its copy of the lock may stay locked for ever. So it gets its own team.
     pthread_atfork(nullptr, nullptr, [] {
       inside_team = false;
       the_team = new Team;

@@ -1,4 +1,4 @@
-// Helper threads that take part in a piece of work if, and as long as, they are free.
+// Helper threads that take part in a piece of work while they are free.
 #pragma once
 
 #include <chrono>
@@ -6,26 +6,26 @@
 
 namespace largesteps {
 
-// Work that several threads may do together: each of them calls run(), which returns when nothing is left to begin.
+// Work that several threads may do together. Each of them calls run(), which returns when nothing is left to begin.
 class SharedWork {
  public:
   virtual ~SharedWork() = default;
   virtual void run() = 0;
 };
 
-// Invites up to num_threads - 1 helpers into work->run() and runs it on the calling thread too. Returns when the
-// caller's run() has returned, not when the helpers' have: it is for run() to wait for steps that another thread has
-// begun, and only for those, so that a helper whose core is busy holds nobody up. A helper may therefore look at the
-// work (which it keeps alive) after the caller has left; it must touch nothing else then.
-// While another thread's work is on offer, or from inside a helper, the caller works alone.
+// Offers work->run() to up to num_threads - 1 helpers and runs it on the calling thread too. Returns when the caller's
+// run() has returned; the helpers may still be inside theirs. run() itself must wait for steps that another thread has
+// begun, and only for those, so a helper whose core is busy delays nobody. A helper may read the work, which it keeps
+// alive, after the caller has returned. It must touch nothing else then.
+// The caller works alone if another thread's work is on offer, or if it is inside a helper.
 void work_together(const std::shared_ptr<SharedWork>& work, int num_threads);
 
-// A moment's pause in a loop that waits for another thread.
+// A short pause in a loop that waits for another thread.
 void spin_pause();
 
-// Watches how long run() waits for a step that another thread has begun. A helper whose core is taken away in the middle
-// of a step keeps the caller waiting for a whole time slice, hundreds of times as long as the step: then no helper is asked
-// for a while, and what is wasted is bounded.
+// Measures how long run() waits for a step that another thread has begun. If a helper loses its core in the middle of a
+// step, the caller waits for a whole time slice, hundreds of times as long as the step. Then no helper is asked for a
+// while, so the lost time is bounded.
 class WaitWatch {
  public:
   void begin_step() { begin_ = Clock::now(); }

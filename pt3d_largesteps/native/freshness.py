@@ -1,8 +1,8 @@
-"""Compiled code notices an edit in place: ``torch.ops.pt3d_largesteps.if_unchanged``.
+"""Detects in compiled code that values were changed in place: ``torch.ops.pt3d_largesteps.if_unchanged``.
 
-``torch.compile`` cannot trace the version counter of a tensor, so it takes the factor that a call before has made. This
-operator stands in front of the solve in the compiled code and compares the counter each time that the code runs. (A CUDA
-graph replays kernels alone, and does not look.)
+``torch.compile`` cannot trace the version counter of a tensor, so it takes the factor that an earlier call has made. In the
+compiled code this operator runs before the solve and compares the counter at each run. (A CUDA graph replays only kernels, so
+it does not compare.)
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ def if_unchanged(rhs: Tensor, values: Tensor, version: int) -> Tensor:
     """A copy of rhs.
 
     Args:
-        rhs: what is to be solved for.
+        rhs: the right-hand side.
         values: the numbers that were factorised.
         version: their version counter at that time.
 
     Raises:
-        RuntimeError: the values were edited in place since then.
+        RuntimeError: the values were changed in place since then.
     """
-    if values._version > version:  # it only grows; the copy in an exported program begins at zero
+    if values._version > version:  # it only grows; the copy in an exported program starts at zero
         raise RuntimeError(
-            "matrix: expected the values that were factorised, got others: they were edited in place; call the solve once"
-            " outside of torch.compile, which factorises them"
+            "matrix: expected the values that were factorised, got others: they were changed in place; call the solve once"
+            " outside of torch.compile to factorise them"
         )
     return rhs.clone()
 

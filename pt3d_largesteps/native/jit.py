@@ -1,13 +1,13 @@
-"""Finds the compiled operators for a checkout that nobody has installed, or compiles those for the CPU into torch's folder for
-extensions.
+"""Finds the compiled operators for a checkout that is not installed, or compiles those for the CPU into torch's extension
+folder.
 
-``import pt3d_largesteps`` never does this: ``hubconf.py`` does, before it imports the package, because operators are
-registered at the import. So this file stands alone, and is not imported but read. In the folder, which is named after
-the sources and the flags, there are
+``import pt3d_largesteps`` never does this. ``hubconf.py`` does it before it imports the package, because operators are
+registered at the import. So this file stands alone: it is read and run, not imported as a part of the package. The folder's
+name depends on the sources and the flags. The folder contains
 
-    _C.so        the library, put there when it is complete
-    lock         of the process that compiles; the system lets go of it when that process ends, however it ends
-    build/       objects, from which a build that was interrupted goes on, and log.txt, what the compiler said
+    _C.so        the library, moved there when it is complete
+    lock         held by the process that compiles; the system releases it when that process ends, for whatever reason
+    build/       objects, from which an interrupted build resumes, and log.txt, the output of the compiler
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from typing import Any
 
 import torch
 
-# Of library.py.
+# The same names as in library.py.
 FOLDER, NO_EXTENSION = "PT3D_LARGESTEPS_EXTENSION", "PT3D_LARGESTEPS_NO_EXTENSION"
 
-# As setup.py has them.
+# The same values as in setup.py.
 LAYERS = ("threads", "dissection", "structure", "cpu")
 TORCH_TARGET_VERSION = "0x020b000000000000"
 CXX_ARGUMENTS = ("-O3", "-fno-wrapv", "-fvisibility=hidden")
@@ -38,8 +38,8 @@ SECONDS = 900  # for a build; one core takes less than a minute
 
 
 def import_package(root: Path) -> ModuleType:
-    """``pt3d_largesteps`` of the checkout ``root``, which is first on the path, with the compiled operators if there can be
-    any; if not, one warning says why."""
+    """Imports ``pt3d_largesteps`` from the checkout ``root``, which is first on the path, with compiled operators if possible.
+    If not, one warning says why."""
     why_not, given = None, os.environ.get(FOLDER)
     if os.environ.get(NO_EXTENSION, "0") != "1" and not given:
         found = compiled_folder(root)
@@ -51,7 +51,7 @@ def import_package(root: Path) -> ModuleType:
         package = importlib.import_module("pt3d_largesteps")
         importlib.import_module("pt3d_largesteps.native.operators")
     finally:
-        if not given:  # it is meant for this import: what other processes import may be another version
+        if not given:  # only for this import: other processes may import another version
             os.environ.pop(FOLDER, None)
     extension: Any = importlib.import_module("pt3d_largesteps.native.library")
     if not extension.is_compiled():
@@ -61,9 +61,9 @@ def import_package(root: Path) -> ModuleType:
 
 
 def compiled_folder(root: Path) -> Path | str:
-    """Where the library lies for the code in ``root``, or why there is none: in the checkout, in an installation of the very
-    same code, or in torch's folder for extensions, where it is compiled if need be. A library of another version is passed
-    over."""
+    """The folder of the library for the code in ``root``, or the reason why there is none. It is in the checkout, in an
+    installation of exactly the same code, or in torch's extension folder, where it is compiled if necessary. A library of
+    another version does not count."""
     here = root / "pt3d_largesteps"
     for folder in (here, _installed(root)):
         if folder is not None and _same_code(folder, here) and _has_library(folder):
@@ -72,7 +72,7 @@ def compiled_folder(root: Path) -> Path | str:
 
 
 def _installed(root: Path) -> Path | None:
-    """The folder of the ``pt3d_largesteps`` that an import would find if it were not for this checkout."""
+    """The folder of the ``pt3d_largesteps`` that an import would find without this checkout."""
     path = sys.path[:]
     sys.path[:] = [entry for entry in path if Path(entry).resolve() != root]
     try:
@@ -89,7 +89,7 @@ def _has_library(folder: Path) -> bool:
 
 
 def _same_code(folder: Path, other: Path) -> bool:
-    """Whether all files of Python are the same; a version number says less, between two releases."""
+    """Whether all Python files are equal. A version number is not enough: it does not change between two releases."""
 
     def files(folder: Path) -> dict[Path, bytes]:
         return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.py")}
@@ -98,7 +98,7 @@ def _same_code(folder: Path, other: Path) -> bool:
 
 
 def sources(csrc: Path) -> list[Path]:
-    """What is compiled."""
+    """The files to compile."""
     return [
         *(path for layer in LAYERS for path in sorted((csrc / layer).glob("*.cpp"))),
         csrc / "bindings/cholesky.cpp",
@@ -106,7 +106,7 @@ def sources(csrc: Path) -> list[Path]:
 
 
 def folder_of(csrc: Path) -> Path:
-    """Where the library of these sources belongs; other sources or flags have another folder."""
+    """The folder for the library of these sources. Other sources or flags have another folder."""
     digest = hashlib.sha256(repr((platform.system(), platform.machine(), TORCH_TARGET_VERSION, CXX_ARGUMENTS)).encode())
     for path in sorted(path for layer in (*LAYERS, "bindings") for path in (csrc / layer).glob("*.*")):
         digest.update(path.name.encode() + path.read_bytes())
@@ -119,10 +119,10 @@ def folder_of(csrc: Path) -> Path:
 
 
 def build(csrc: Path) -> Path | str:
-    """The folder with the library, which is compiled if it is not there yet; or, as a string, why it cannot be.
+    """The folder with the library, which is compiled if it does not exist yet; or, as a string, the reason why it cannot be.
 
-    Of several processes one compiles and the others wait. Nothing is written beside the sources, and nothing is printed but one
-    line that says what takes so long.
+    If several processes call this, one compiles and the others wait. Nothing is written next to the sources. Only one line is
+    printed, which explains the wait.
     """
     if not (csrc / "bindings/cholesky.cpp").is_file():
         return f"there are no sources in {csrc}"
@@ -147,7 +147,7 @@ def _what_is_missing() -> str | None:
 
 
 def _environment() -> dict[str, str]:
-    """With the programs of this Python's own environment, which need not be the active one."""
+    """Adds the programs of this Python's environment to PATH: that environment may not be active."""
     return {**os.environ, "PATH": os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])}
 
 
@@ -160,11 +160,11 @@ def _build_locked(csrc: Path, folder: Path) -> Path | str:
     work.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / "_C.so").is_file():  # another process was here first
+        if (folder / "_C.so").is_file():  # another process has built it
             return folder
         print(f"pt3d_largesteps: compiling the solver into {folder}, once, in about half a minute", file=sys.stderr)
-        (work / "lock").unlink(missing_ok=True)  # torch's own, which a build that was killed leaves behind, and waits for
-        # In a process of its own: what torch needs to compile, it needs nowhere else, and what it prints goes to the log.
+        (work / "lock").unlink(missing_ok=True)  # torch's own lock: a killed build leaves it, and torch would wait for it
+        # A separate process: torch imports much only to compile, and its output goes to the log.
         run_this = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
         command = [sys.executable, "-c", run_this, str(Path(__file__).resolve()), str(csrc.resolve()), str(work)]
         with (work / "log.txt").open("w") as log:

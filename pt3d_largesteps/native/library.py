@@ -1,5 +1,5 @@
-"""Finds the compiled operators: ``_C`` for the CPU, ``_cuda`` for CUDA. Where they are not built, the package goes on without
-them, and says so once."""
+"""Finds the compiled operators: ``_C`` for the CPU, ``_cuda`` for CUDA. If they are not built, the package works without
+them and warns once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ HOW_TO_BUILD = (
     'from a clone, with torch 2.11 or newer and a C++ compiler: pip install --no-build-isolation "setuptools>=77,<82" ninja .'
 )
 HOW_TO_BUILD_CUDA = f"with nvcc of torch's CUDA version, {HOW_TO_BUILD}"
-_NO_EXTENSION = "PT3D_LARGESTEPS_NO_EXTENSION"  # set to 1, the package behaves as if nothing were compiled
-_FOLDER = "PT3D_LARGESTEPS_EXTENSION"  # where the libraries are looked for if they do not lie in the folder of the package
+_NO_EXTENSION = "PT3D_LARGESTEPS_NO_EXTENSION"  # if 1, the package behaves as if nothing were compiled
+_FOLDER = "PT3D_LARGESTEPS_EXTENSION"  # searched for the libraries after the package's folder
 
-LIBRARIES: dict[str, Path] = {}  # those that are loaded
+LIBRARIES: dict[str, Path] = {}  # the loaded ones
 _warned = False
 
 
 def _load(name: str) -> str | None:
-    """Registers the operators of one library; returns why not, or None."""
+    """Registers the operators of one library. Returns None, or the reason why it could not."""
     if os.environ.get(_NO_EXTENSION, "0") == "1":
         return f"{_NO_EXTENSION}=1"
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):  # whose stable interface the libraries use
@@ -38,7 +38,7 @@ def _load(name: str) -> str | None:
         if library is None:
             return f"{libraries[0]} was built for another version of this package; build it again"
         torch.ops.load_library(library)
-    except OSError as error:  # built for another system, or for a torch that lacks what it calls
+    except OSError as error:  # built for another system, or for another version of torch
         return str(error)
     LIBRARIES[name] = library
     return None
@@ -49,17 +49,17 @@ WHY_NO_CUDA = _load("_cuda") if torch.version.cuda is not None else "this torch 
 
 
 def is_compiled() -> bool:
-    """Whether the compiled operators for the CPU are here."""
+    """Whether the compiled operators for the CPU are available."""
     return WHY_NOT is None
 
 
 def has_cuda() -> bool:
-    """Whether those for CUDA are here; they need the analysis of those for the CPU."""
+    """Whether the compiled operators for CUDA are available. They need the analysis of the CPU library."""
     return WHY_NOT is None and WHY_NO_CUDA is None
 
 
 def warn_not_compiled() -> None:
-    """One warning per process that solves are slow, and how to make them fast."""
+    """Warns once per process that solves are slow, and says how to make them fast."""
     global _warned
     if not _warned:
         _warned = True

@@ -1,7 +1,7 @@
-"""x = M^-1 b as one differentiable function, whatever solves it.
+"""x = M^-1 b as one differentiable function, for any solver.
 
-M is symmetric and linear in its numbers p: the values of a sparse matrix, or a few coefficients of a grid. With an upstream
-gradient g of x and with tangents db and dM,
+M is symmetric and linear in its numbers p: the values of a sparse matrix, or a few coefficients of a grid. For an upstream
+gradient g of x and for tangents db and dM,
 
     dL/db = M^-1 g =: y,      dL/dp = -<y, (dM/dp) x>,      dx = M^-1 (db - dM x).
 
@@ -22,31 +22,31 @@ class Inverse(Protocol):
     """M^-1, and how M depends on its numbers."""
 
     def solve(self, rhs: Tensor, direction: int, numbers: Sequence[Tensor]) -> Tensor:
-        """x, a new tensor without derivatives. ``direction`` counts the passes of one solve: 0 forward, 1 backward, ..."""
+        """x, a new tensor without derivatives. ``direction`` counts the passes of one solve: 0 is forward, 1 backward, ..."""
         ...
 
     def gradients(
         self, adjoint: Tensor, solution: Tensor, numbers: Sequence[Tensor], needed: Sequence[bool]
     ) -> Sequence[Tensor | None]:
-        """-<y, (dM/dp) x> for each of the numbers that needs it, differentiable."""
+        """-<y, (dM/dp) x> for each number that needs it; differentiable."""
         ...
 
     def change(self, solution: Tensor, numbers: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
-        """dM x, for the tangents of the numbers, differentiable."""
+        """dM x for the tangents of the numbers; differentiable."""
         ...
 
     def vmap(
         self, info: Any, in_dims: Sequence[int | None], direction: int, rhs: Tensor, numbers: Sequence[Tensor]
     ) -> tuple[Tensor, int]:
-        """A batch of solves, with the batched dimension of each of (rhs, *numbers); x and its batched dimension."""
+        """A batch of solves; ``in_dims`` are the batched dimensions of (rhs, *numbers). Returns x and its batched dimension."""
         ...
 
 
 def linear_solve(inverse: Inverse, rhs: Tensor, *numbers: Tensor, direction: int = 0) -> Tensor:
-    """x = M^-1 rhs, differentiable in rhs and in the numbers as often as one likes, in reverse and in forward mode, and under
-    the transforms of ``torch.func``.
+    """x = M^-1 rhs, differentiable in rhs and in the numbers any number of times, in reverse and in forward mode, and under the
+    transforms of ``torch.func``.
 
-    Where no derivative is asked for, it is ``inverse.solve`` alone: what autograd costs is as much as a small solve.
+    If no derivative is needed, only ``inverse.solve`` runs: autograd costs as much as a small solve.
     """
     if is_transformed():
         return _TransformedSolve.apply(rhs, inverse, direction, *numbers)
@@ -56,13 +56,13 @@ def linear_solve(inverse: Inverse, rhs: Tensor, *numbers: Tensor, direction: int
 
 
 def is_transformed() -> bool:
-    """Whether a transform of ``torch.func``, or forward mode, is at work."""
+    """Whether a transform of ``torch.func``, or forward mode, is active."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 class _EagerSolve(torch.autograd.Function):
-    """Without a transform: torch binds the arguments of the other kind of function by ``inspect``, which takes as long as a
-    small solve."""
+    """The solve without a transform. For functions with ``setup_context`` torch binds arguments with ``inspect``, which takes
+    as long as a small solve."""
 
     @staticmethod
     def forward(ctx: Any, rhs: Tensor, inverse: Inverse, direction: int, *numbers: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class _TransformedSolve(_EagerSolve):
     @staticmethod
     def jvp(ctx: Any, rhs_tangent: Tensor | None, *others: Any) -> Tensor:
         solution, *numbers = ctx.saved_tensors
-        tangents = others[2:]  # behind those of what is no tensor
+        tangents = others[2:]  # after those of the two arguments that are not tensors
         change = torch.zeros_like(solution) if rhs_tangent is None else rhs_tangent
         if any(tangent is not None for tangent in tangents):
             change = change - ctx.inverse.change(solution, numbers, tangents)

@@ -1,4 +1,4 @@
-"""The operators of the sparse Cholesky factorisation, ``torch.ops.pt3d_largesteps``, and all that torch wants of them.
+"""The operators of the sparse Cholesky factorisation, ``torch.ops.pt3d_largesteps``, with all registrations for torch.
 
     analyze(crow_indices, col_indices, positions, leaf_size, by_levels) -> index   the structure, one int32 buffer
     count_entries(index) -> count                                                  of L, without the zeros in dense blocks
@@ -7,13 +7,13 @@
     solve_detached(values, factor, index, rhs, direction) -> x                     the same, without derivatives
     version() -> int                                                               of the compiled library
 
-They are compiled (``csrc/``) or, where nothing is, those of ``reference.py``, which have no version. On CUDA there are
+They are compiled (``csrc/``). If nothing is compiled, they are those of ``reference.py``, which have no version. CUDA has
 ``factorize_levels``, ``solve_levels`` and ``solve_levels_detached``, for an index that was made with ``by_levels``, and
-``cuda_version``. The three have one argument more, the plan: those numbers of the index that launch kernels, in a list of
-Python's, since nobody waits for a GPU to read them.
+``cuda_version``. The three have one more argument, the plan: the numbers of the index that are needed to launch kernels, as a
+Python list. So no launch waits for the GPU.
 
-``solve`` is differentiable in ``rhs`` and in the matrix's ``values`` (linear_solve.py), the operators also where
-``torch.compile`` traces them.
+``solve`` is differentiable in ``rhs`` and in the matrix's ``values`` (linear_solve.py). The operators are differentiable too
+when ``torch.compile`` traces them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if not is_compiled():
     _library.impl("solve_detached", reference.solve, "CPU")
 
 _ops = torch.ops.pt3d_largesteps
-# Looked up once, and without an autograd formula to go through: both would show in what a small solve costs.
+# Looked up once, and without an autograd formula: both would noticeably slow down a small solve.
 _solve_detached = _ops.solve_detached.default
 
 Plan = Sequence[int]  # empty on the CPU
@@ -62,11 +62,11 @@ def analyze(
 
     Args:
         crow_indices, col_indices: (V + 1,) and (nnz,) int64, columns increasing in each row.
-        positions: (V, 3) float64, finite, or None: what nested dissection cuts by, if given.
-        leaf_size: parts of at most so many vertices are not cut any more.
-        by_levels: for the operators of CUDA, to whose device the index is to be moved.
+        positions: (V, 3) float64, finite, or None. If given, nested dissection cuts by them.
+        leaf_size: parts of at most this many vertices are not cut further.
+        by_levels: make an index for the CUDA operators. The caller moves it to the device.
 
-    All of it lies on the CPU.
+    All tensors are on the CPU.
 
     Raises:
         ValueError: a pattern that is not symmetric, not sorted, without a full diagonal, or too large for int32.
@@ -80,15 +80,15 @@ def analyze(
 
 
 def count_entries(index: Tensor) -> int:
-    """Entries of the triangular factor, diagonal included, without the zeros that dense blocks keep."""
+    """Entries of the triangular factor, including the diagonal, without the zeros in dense blocks."""
     return int(_ops.count_entries(index))
 
 
 def factorize(values: Tensor, index: Tensor, store_double: bool, plan: Plan = ()) -> tuple[Tensor, Tensor]:
     """The factor, and (3,) float64: the vertex that breaks down, its pivot, its diagonal entry.
 
-    The vertex is -1 where there is none, -2 where there is none but a number of the factor is not finite as it is stored.
-    Of values (B, nnz), B matrices of one pattern, the factors (B, size) and (B, 3).
+    The vertex is -1 if none breaks down, and -2 if none does but a stored number of the factor is not finite. For values
+    (B, nnz), B matrices of one pattern, the results are (B, size) and (B, 3).
     """
     if plan:
         return _ops.factorize_levels(values, index, store_double, plan)
@@ -96,16 +96,16 @@ def factorize(values: Tensor, index: Tensor, store_double: bool, plan: Plan = ()
 
 
 def solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction: int = 0, plan: Plan = ()) -> Tensor:
-    """x (V, k) with M x = rhs (V, k); ``direction`` counts the backward passes, for error messages.
+    """x (V, k) with M x = rhs (V, k). ``direction`` counts the backward passes, for error messages.
 
-    rhs and x may also be (B, V, k), where one matrix serves them all or values (B, nnz) and factor (B, size) hold one for
-    each. A member of such a batch is solved as alone, to rounding.
+    rhs and x may also be (B, V, k). Then there is one matrix for all, or one for each in values (B, nnz) and factor (B, size).
+    Each member of the batch gets the result that it would get alone, up to rounding.
 
     Differentiable in reverse and in forward mode, also under the transforms of ``torch.func``.
 
     Raises:
-        ValueError: on the CPU, a number of rhs that is NaN or infinite, or a solution that the dtype cannot hold. On CUDA
-            these are not looked for, since that would wait for the device.
+        ValueError: on the CPU, if rhs has NaN or infinity, or if the dtype cannot hold the solution. CUDA does not check,
+            because the check would wait for the device.
     """
     if torch.compiler.is_compiling():
         return _solve(values, factor, index, rhs, direction, plan)
@@ -119,8 +119,8 @@ def _solve(values: Tensor, factor: Tensor, index: Tensor, rhs: Tensor, direction
 
 
 class SparseInverse:
-    """M^-1 by a factor, for :func:`~pt3d_largesteps.native.linear_solve.linear_solve`; its numbers are the values of the matrix
-    and the factor, a constant."""
+    """M^-1 with a factor, for :func:`~pt3d_largesteps.native.linear_solve.linear_solve`. Its numbers are the values of the
+    matrix, and the factor, which counts as a constant."""
 
     __slots__ = ("index", "plan")
 
@@ -138,7 +138,7 @@ class SparseInverse:
             if "rhs: expected" not in str(error):
                 raise
             name = "rhs" if direction == 0 else "the gradient of the solution"
-            check_finite(name, rhs.detach())  # the operator knows that there is such a number, but not which
+            check_finite(name, rhs.detach())  # the operator does not say which number it is
             raise ValueError(str(_as_value_error(error)).replace("rhs", name, 1)) from None
 
     def gradients(
@@ -155,7 +155,7 @@ class SparseInverse:
         return (gradient.sum(0) if gradient.dim() > values.dim() else gradient), None  # one matrix for a batch of solves
 
     def change(self, solution: Tensor, numbers: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
-        """dM x. The factor has no tangent of its own: torch gives it one of zeros."""
+        """dM x. The factor has no tangent; torch gives it one of zeros."""
         values_tangent = tangents[0]
         if values_tangent is None:
             return torch.zeros_like(solution)
@@ -177,7 +177,7 @@ def entries(values: Tensor, index: Tensor) -> Tensor:
 
 
 def _as_value_error(error: RuntimeError) -> ValueError:
-    """Without the place in the source that compiled errors begin with."""
+    """Removes the place in the source code, with which compiled errors begin."""
     return ValueError(re.sub(r"^.*?\.cpp:\d+, ", "", str(error)))
 
 
@@ -244,14 +244,14 @@ def _vmap(
 def _batched(
     batch_size: int, in_dims: Sequence[int | None], rhs: Tensor, values: Tensor, factor: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, torch.Size]:
-    """The arguments of one solve that does a batch of them, and the shape of its solution with the batch in front."""
+    """The arguments of one solve for the whole batch, and the shape of its solution with the batch in front."""
     rhs_dim, values_dim, factor_dim = in_dims
     if (values_dim is None) != (factor_dim is None):
         raise ValueError(_ONE_PATTERN)
     rhs = rhs.expand(batch_size, *rhs.shape) if rhs_dim is None else rhs.movedim(rhs_dim, 0)
     if values_dim is None and factor.dim() == 1:
         return rhs.reshape(-1, *rhs.shape[-2:]), values, factor, rhs.shape
-    if values_dim is None or factor_dim is None:  # a batch of matrices already, the same for all
+    if values_dim is None or factor_dim is None:  # already a batch of matrices, the same for all members
         values, factor = (tensor.expand(batch_size, *tensor.shape) for tensor in (values, factor))
     else:
         values, factor = values.movedim(values_dim, 0), factor.movedim(factor_dim, 0)

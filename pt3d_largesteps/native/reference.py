@@ -1,9 +1,9 @@
-"""The operators of ``ops.py`` in plain torch: the truth in the tests, and the fallback where nothing is compiled.
+"""The operators of ``operators.py`` in plain torch: the reference in the tests, and the fallback if nothing is compiled.
 
-The same algorithm without the machinery: nested dissection (George 1973), one dense front per part of the graph
-(multifrontal: Duff and Reid 1983), and of each front the inverse G of its diagonal block and P, the rows below times G. The
-index buffer begins like the compiled one (csrc/structure/index_buffer.h), so that either solver reads the other's structure;
-the factor is laid out plainly, G and P of one supernode after the other, and belongs to this file.
+The algorithm is the same, but simpler: nested dissection (George 1973) and one dense front per part of the graph
+(multifrontal: Duff and Reid 1983). For each front it stores G, the inverse of the diagonal block, and P, the rows below times
+G. The index buffer begins like the compiled one (csrc/structure/index_buffer.h), so each solver can read the structure of the
+other. The layout of the factor is this file's own: G and P of each supernode, one supernode after the other.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 
 HEADER_SIZE = 64
 MAGIC_REFERENCE, MAGIC_COMPILED = 0x4C535231, 0x4C535431
-# Fields of the header and, from SECTION_OFFSETS on, where the sections start: as in csrc/structure/index_buffer.h.
+# Fields of the header; from SECTION_OFFSETS on, the starts of the sections. The same as in csrc/structure/index_buffer.h.
 MAGIC, TOTAL_SIZE, NUM_VERTS, NUM_ENTRIES, NUM_SUPERNODES, NUM_LEVELS = range(6)
 FACTOR_BLOCKS, FACTOR_ENTRIES_LOW, FACTOR_ENTRIES_HIGH, SECTION_OFFSETS = 11, 12, 13, 20
 ENTRY_ROWS, ENTRY_COLUMNS, CROW, OLD_FROM_NEW, NEW_FROM_OLD, FIRST, PARENT, SUBTREE, ROW_START, ROWS, ROWS_IN_PARENT = range(11)
-SMALLEST_PIVOT = 1e-14  # relative to the diagonal of the matrix: what is smaller is rounding error
+SMALLEST_PIVOT = 1e-14  # relative to the diagonal of the matrix; smaller pivots are rounding errors
 
 
 def analyze(
@@ -31,7 +31,7 @@ def analyze(
 ) -> Tensor:
     """See :func:`pt3d_largesteps.native.operators.analyze`."""
     if by_levels:
-        raise RuntimeError("by_levels: expected False; what is not compiled runs on the CPU")
+        raise RuntimeError("by_levels: expected False; the reference runs on the CPU only")
     crow, columns = crow_indices.numpy(), col_indices.numpy()
     size, num_entries = len(crow) - 1, len(columns)
     if crow[0] != 0 or (np.diff(crow) < 0).any() or crow[-1] != num_entries:
@@ -84,7 +84,7 @@ def analyze(
 
 
 def _dissect(graph: csr_matrix, positions: np.ndarray | None, leaf_size: int) -> list[np.ndarray]:
-    """Parts of the vertices in the order of elimination: halves before the separator that parts them."""
+    """Parts of the vertices in elimination order: the two halves come before their separator."""
     parts, stack = [], [(np.arange(graph.shape[0]), False)]
     while stack:
         part, is_done = stack.pop()
@@ -99,7 +99,7 @@ def _dissect(graph: csr_matrix, positions: np.ndarray | None, leaf_size: int) ->
         is_right[right] = True
         separator = left[(inside[left] @ is_right.astype(np.int32)) > 0]
         left = np.setdiff1d(left, separator)
-        if 2 * len(separator) > len(part):  # nothing is gained by cutting
+        if 2 * len(separator) > len(part):  # a cut gains nothing
             parts.append(part)
             continue
         stack += [(part[separator], True), (part[right], False), (part[left], False)]
@@ -107,7 +107,7 @@ def _dissect(graph: csr_matrix, positions: np.ndarray | None, leaf_size: int) ->
 
 
 def _order_across(graph: csr_matrix, positions: np.ndarray | None) -> np.ndarray:
-    """The vertices along the longest extent of a part."""
+    """The vertices of a part, sorted along its longest extent."""
     if positions is not None:
         axis = np.ptp(positions, axis=0).argmax()
         return np.argsort(positions[:, axis], kind="stable")
@@ -130,7 +130,7 @@ class _Structure:
         self.row_start = self.sections[ROW_START].tolist()
 
     def __iter__(self) -> Iterator[tuple[int, slice, Tensor, tuple[int, int, int]]]:
-        """Per supernode: its columns as a slice, its rows, and where its G and P lie in the factor."""
+        """Per supernode: its columns as a slice, its rows, and the place of its G and P in the factor."""
         start = 0
         for node in range(len(self.parent)):
             n, r = self.first[node + 1] - self.first[node], self.row_start[node + 1] - self.row_start[node]
@@ -152,7 +152,7 @@ def count_entries(index: Tensor) -> Tensor:
     for row, vertex in enumerate(sections[OLD_FROM_NEW].tolist()):
         last_row[row] = row
         for column in columns[crow[vertex] : crow[vertex + 1]]:
-            while column < row and last_row[column] != row:  # up the elimination tree, as far as this row has not been
+            while column < row and last_row[column] != row:  # up the elimination tree, until a column already counted
                 if parent[column] < 0:
                     parent[column] = row
                 last_row[column] = row
@@ -162,7 +162,7 @@ def count_entries(index: Tensor) -> Tensor:
 
 
 def factorize(values: Tensor, index: Tensor, store_double: bool) -> tuple[Tensor, Tensor]:
-    """See :func:`pt3d_largesteps.native.operators.factorize`; in float64 throughout, whatever is given and stored."""
+    """See :func:`pt3d_largesteps.native.operators.factorize`; always in float64, for any dtype given or stored."""
     structure = _Structure(index)
     if values.dim() == 2:
         results = [factorize(matrix, index, store_double) for matrix in values]

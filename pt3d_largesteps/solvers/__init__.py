@@ -2,12 +2,12 @@
 
     "cholesky"            sparse Cholesky factorisation, compiled with this package; on the CPU and on CUDA
     "cholespy"            sparse Cholesky factorisation through the cholespy package, if it is installed
-    "conjugate_gradient"  preconditioned conjugate gradients; needs nothing but torch
-    "auto"                the best that is present
+    "conjugate_gradient"  preconditioned conjugate gradients; needs only torch
+    "auto"                the best available one
 
-Those of a :class:`~pt3d_largesteps.GridMatrix` are in ``solvers/grid.py``; of them the transforms need no factorisation.
+The solvers of a :class:`~pt3d_largesteps.GridMatrix` are in ``solvers/grid``. Its transforms need no factorisation.
 
-:func:`solve` is differentiable, with respect to b and to the matrix's values, as often as one likes.
+:func:`solve` is differentiable in b and in the matrix's values, any number of times.
 """
 
 from pt3d_largesteps.solvers.base import Solver, available_solvers, solver_for

@@ -1,4 +1,4 @@
-"""What a solver is, and how one is chosen by name and kept with its matrix."""
+"""The solver protocol; how a solver is chosen by name and kept with its matrix."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pt3d_largesteps.native.library import has_cuda, is_compiled
 
 
 class Solver(Protocol):
-    """Solves M x = b for one matrix; made by calling a factory with a :class:`SystemMatrix`.
+    """Solves M x = b for one matrix. A factory makes it from a :class:`SystemMatrix`.
 
-    A solver keeps the tensors of the matrix that it needs, never the matrix itself: the matrix keeps the solver.
+    A solver keeps the tensors that it needs, never the matrix itself, because the matrix keeps the solver.
     """
 
     def solve(self, rhs: Tensor, direction: int = 0) -> Tensor:
         """x = M^-1 rhs for a contiguous rhs (V, k) without gradients, of the matrix's dtype and device.
 
-        For a batch of matrices there is a solver for each, unless the factory is that of "cholesky".
+        In a batch of matrices each matrix has its own solver, except with "cholesky".
 
         ``direction`` numbers the passes of one differentiated solve (0 forward, 1 backward, 2 backward of the
-        backward, ...), whose right-hand sides resemble those of the same pass of the previous call: a solver that
-        starts from a guess keeps one per direction.
+        backward, ...). The right-hand sides of a pass resemble those of the same pass in the previous call. So a solver
+        that starts from a guess keeps one guess per direction.
         """
         ...
 
@@ -53,7 +53,7 @@ def _make_conjugate_gradient(matrix: SystemMatrix) -> Solver:
     return ConjugateGradientSolver(matrix)
 
 
-_MAX_KEPT = 4  # solvers per matrix: a factory made anew at every call must not fill the memory
+_MAX_KEPT = 4  # solvers per matrix: a new factory at every call must not fill the memory
 
 _FACTORIES: dict[str, SolverFactory] = {
     "cholesky": _make_cholesky,
@@ -76,48 +76,48 @@ def available_solvers() -> list[str]:
 
 
 def _best_solver(device: torch.device) -> str:
-    """For matrices on this device."""
+    """The name that "auto" stands for on this device."""
     if (device.type == "cpu" and is_compiled()) or (device.type == "cuda" and has_cuda()):
-        return "cholesky"  # at every solve: without a look at what is installed
+        return "cholesky"  # called at every solve, so it does not search for packages
     return next(name for name in available_solvers() if device.type == "cpu" or name != "cholesky")
 
 
 def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> Solver:
-    """The solver of this name for this matrix, made at the first call and kept as long as the matrix lives.
+    """The solver with this name for this matrix. The first call makes it; it is kept as long as the matrix lives.
 
     Args:
         matrix: symmetric positive definite.
         solver: "auto", a name of :func:`available_solvers`, or a factory, such as
             ``functools.partial(ConjugateGradientSolver, tolerance=1e-4)``.
 
-    In ``torch.compile`` it is the one that a call before has made; the compiled code raises if the values were edited in place
-    since then.
+    Inside ``torch.compile`` it is the solver that an earlier call has made. The compiled code raises if the values were changed
+    in place since then.
 
     Raises:
         ValueError: an unknown name, or a matrix that is not positive definite.
-        ImportError: a solver whose package is not installed.
-        RuntimeError: in ``torch.compile``, no call has made it before.
+        ImportError: the package of the solver is not installed.
+        RuntimeError: inside ``torch.compile``, if no earlier call has made the solver.
 
     Example:
         >>> solver_for(matrix) is solver_for(matrix)
         True
     """
     solver = _checked(matrix, solver)
-    if torch.compiler.is_compiling():  # nothing is factorised there, and version counters cannot be traced
+    if torch.compiler.is_compiling():  # it cannot factorise, and it cannot trace version counters
         kept = matrix._solvers.get(solver)
         if kept is None:
             raise RuntimeError(
                 "matrix: expected one that was factorised by a call before torch.compile traces its solve, got one that was"
-                " not; call it once without, and give lambda as numbers"
+                " not; call the solve once outside of torch.compile, and give lambda as numbers"
             )
         return kept[1]
-    # An edit of the values in place makes a factorisation stale; the version counter of the tensor tells.
-    if matrix.values.is_inference():  # these have no such counter
+    # A change of the values in place makes a factorisation stale. The version counter of the tensor shows it.
+    if matrix.values.is_inference():  # inference tensors have no version counter
         return _make(matrix, solver)
     version = matrix.values._version
     kept = matrix._solvers.get(solver)
     if kept is None or kept[0] != version:
-        matrix._solvers.pop(solver, None)  # frees its memory before the new one takes more
+        matrix._solvers.pop(solver, None)  # frees its memory before the new one needs some
         while len(matrix._solvers) >= _MAX_KEPT:
             matrix._solvers.pop(next(iter(matrix._solvers)))
         kept = matrix._solvers[solver] = (version, _make(matrix, solver))
@@ -125,7 +125,7 @@ def solver_for(matrix: SystemMatrix, solver: str | SolverFactory = "auto") -> So
 
 
 def version_of(matrix: SystemMatrix, solver: str | SolverFactory) -> int:
-    """The version counter of the values when the kept solver of :func:`solver_for` was made."""
+    """The version counter that the values had when :func:`solver_for` made the kept solver."""
     return matrix._solvers[_checked(matrix, solver)][0]
 
 
@@ -135,7 +135,7 @@ def _checked(matrix: SystemMatrix, solver: str | SolverFactory) -> str | SolverF
 
 
 class SolverBatch:
-    """A solver for each matrix of a batch."""
+    """One solver per matrix of a batch."""
 
     def __init__(self, matrix: SystemMatrix, factory: SolverFactory) -> None:
         self._solvers = [factory(one) for one in matrix.matrices()]
@@ -155,7 +155,7 @@ def _make(matrix: SystemMatrix, solver: str | SolverFactory) -> Solver:
 
 
 def is_direct(solver: str | SolverFactory, device: torch.device) -> bool:
-    """Whether the blocks of a block-diagonal matrix are solved as exactly together as alone; not known of factories."""
+    """Whether the blocks of a block-diagonal matrix are solved as exactly together as alone. False for factories."""
     name = _best_solver(device) if solver == "auto" else solver
     return name in ("cholesky", "cholespy")
 

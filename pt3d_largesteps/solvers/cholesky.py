@@ -1,4 +1,4 @@
-"""Sparse Cholesky factorisation: the numbers and the solves; the structure is in symbolic.py.
+"""Sparse Cholesky: numeric factorisation and solves. The symbolic analysis is in symbolic.py.
 
 Source: George, "Nested Dissection of a Regular Finite Element Mesh", 1973; Duff, Reid, "The Multifrontal Solution of
 Indefinite Sparse Symmetric Linear Equations", ACM TOMS 9(3), 1983. See docs/solver.md.
@@ -17,17 +17,17 @@ from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.native import operators
 from pt3d_largesteps.solvers.symbolic import SymbolicFactor, analyze
 
-# Below, a solve costs more to call than to compute, and a float32 one is exact to less than a rounding of its right-hand
-# side: errors of single precision average out over many vertices, and here there are few.
+# For smaller systems the call of a solve costs more than its arithmetic. And a float32 solve loses more than the rounding of
+# its right-hand side: single-precision errors average out over many vertices, but here there are few.
 ALWAYS_DOUBLE_BELOW = 2000
 
 
 class NotPositiveDefiniteError(ValueError):
-    """The matrix is not positive definite, or not so beyond rounding.
+    """The matrix is not positive definite, or only within rounding errors.
 
     Attributes:
         vertex: the row at which the factorisation broke down.
-        matrix: which matrix of a batch it was.
+        matrix: the index of the matrix in a batch.
     """
 
     def __init__(self, message: str, vertex: int, matrix: int = 0) -> None:
@@ -41,13 +41,13 @@ class NotPositiveDefiniteError(ValueError):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CholeskyFactor:
-    """A factorised matrix, or several with one pattern; of :func:`factorize`. Copies and pickles take the matrix and
-    factorise it again.
+    """A factorised matrix, or several with one pattern; made by :func:`factorize`. A pickle stores the matrix; loading it
+    factorises again, and so does ``copy.copy``.
 
     Attributes:
-        symbolic: of :func:`analyze`.
+        symbolic: the result of :func:`analyze`.
         matrix_values: (nnz,) or (B, nnz) float32 or float64, the entries of the matrix; may require gradients.
-        values: the stored factor, float32 or float64; the arithmetic of a solve is in this dtype. (B, size) for a batch.
+        values: the stored factor, float32 or float64; solves compute in this dtype. (B, size) for a batch.
 
     Example:
         >>> factor = factorize(analyze(matrix), matrix.values)
@@ -68,7 +68,7 @@ class CholeskyFactor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the stored factor, explicit inverses and padding included."""
+        """Bytes of the stored factor, including explicit inverses and padding."""
         return self.values.nbytes
 
     @property
@@ -77,19 +77,19 @@ class CholeskyFactor:
         return self.matrix_values.dtype
 
     def solve(self, rhs: Tensor, *, refine: int = 0) -> Tensor:
-        """x = M^-1 rhs, differentiable in ``rhs`` and in the matrix's values as often as one likes.
+        """x = M^-1 rhs, differentiable in ``rhs`` and in the matrix's values any number of times.
 
         Args:
             rhs: (V,), (V, k) or (B, V, k), any k, of the dtype of the matrix; (B, V, k) for a batch of B matrices.
-            refine: steps of iterative refinement, x += M^-1 (rhs - M x) with the residual in float64: each costs a
+            refine: steps of iterative refinement, x += M^-1 (rhs - M x), with the residual in float64. Each step costs a
                 product and a solve.
 
         Returns:
-            x, of the shape of ``rhs``. The same bits for every number of threads, and at every call on CUDA.
+            x, in the shape of ``rhs``. The bits are the same for every number of threads, and at every call on CUDA.
 
         Raises:
-            TypeError, ValueError: a wrong shape, dtype or device; on the CPU also a number that is NaN or infinite. (On CUDA
-                it is not looked for, since that would wait for the device; it comes out as NaN.)
+            TypeError, ValueError: a wrong shape, dtype or device; on the CPU also a number that is NaN or infinite. (CUDA
+                does not check, because the check would wait for the device. There the result is NaN.)
         """
         self._check_rhs("rhs", rhs)
         if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
@@ -105,7 +105,7 @@ class CholeskyFactor:
         return operators.solve(self.matrix_values, self.values, symbolic.index, columns, 0, symbolic.solve_plan)
 
     def residual(self, rhs: Tensor, solution: Tensor) -> Tensor:
-        """rhs - M solution, computed in float64 and returned in the dtype of ``rhs`` and its shape."""
+        """rhs - M solution, computed in float64 and returned in the dtype and shape of ``rhs``."""
         self._check_rhs("rhs", rhs)
         self._check_rhs("solution", solution)
         if rhs.shape != solution.shape:
@@ -125,10 +125,10 @@ class CholeskyFactor:
         return factorize(self.symbolic, values, self.values.dtype if same_dtype else None)
 
     def to(self, dtype: torch.dtype) -> CholeskyFactor:
-        """The factor of the same matrix in float32 or float64, factorised again. For another device analyze it there."""
+        """The factor of the same matrix in float32 or float64; factorised again. For another device call analyze there."""
         if not isinstance(dtype, torch.dtype):
             raise TypeError(
-                f"dtype: expected torch.float32 or torch.float64 (a device is what analyze is for), got {describe(dtype)}"
+                f"dtype: expected torch.float32 or torch.float64 (for another device call analyze there), got {describe(dtype)}"
             )
         return self if dtype == self.dtype else factorize(self.symbolic, self.matrix_values.to(dtype))
 
@@ -170,16 +170,16 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
     """Factorises a symmetric positive definite matrix, always in float64.
 
     Args:
-        symbolic: of :func:`analyze`, for the pattern of the matrix.
-        values: (nnz,) float32 or float64, the matrix's ``values``, or the matrix, whose pattern is compared then; or
-            (B, nnz), those of B matrices; on the device that was analysed for. Numbers on CUDA stay there, but for the word
-            whether all went well.
-        dtype: of the stored factor and of the arithmetic of the solves. Unless given, that of the values, but float64 for
+        symbolic: the result of :func:`analyze` for the pattern of the matrix.
+        values: (nnz,) float32 or float64, the matrix's ``values``; or (B, nnz), those of B matrices; or the matrix itself,
+            whose pattern is then compared. They must be on the device of the analysis. On CUDA only the error status is
+            copied to the host.
+        dtype: of the stored factor and of the arithmetic of the solves. By default that of the values, but float64 for
             fewer than 2,000 vertices. float64 for a float32 matrix is exact to rounding, and takes up to twice as long.
 
     Raises:
         NotPositiveDefiniteError: with the vertex and the likely cause.
-        TypeError, ValueError: a wrong shape, dtype or device, another pattern, numbers that are NaN or infinite.
+        TypeError, ValueError: a wrong shape, dtype or device, another pattern, or numbers that are NaN or infinite.
 
     Example:
         >>> factor = factorize(symbolic, matrix)
@@ -198,15 +198,15 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
     if values.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"matrix: Cholesky factorisations expect float32 or float64, got {describe(values)}")
     if values.device != symbolic.device:
-        raise ValueError(f"values: expected a tensor on {symbolic.device}, which was analysed for, got {describe(values)}")
+        raise ValueError(f"values: expected a tensor on {symbolic.device}, the device of the analysis, got {describe(values)}")
     if dtype is None:
         dtype = torch.float64 if symbolic.num_verts < ALWAYS_DOUBLE_BELOW else values.dtype
     if dtype != torch.float64 and (dtype != torch.float32 or values.dtype != torch.float32):
         raise TypeError(f"dtype: expected torch.float64, or torch.float32 for a float32 matrix, got {dtype}")
     check_finite("values", values.detach())
-    with torch.inference_mode(False):  # it may be kept, and be needed for gradients later
+    with torch.inference_mode(False):  # it may be kept, and gradients may need it later
         if not values.requires_grad:
-            values = values.clone()  # what happens to the given tensor in place is not seen any more
+            values = values.clone()  # later in-place changes of the given tensor have no effect
         numbers = values.detach().contiguous()
         factor, breakdown = operators.factorize(numbers, symbolic.index, dtype == torch.float64, symbolic.factor_plan)
         for matrix, (vertex, pivot, diagonal) in enumerate(breakdown.view(-1, 3).tolist()):
@@ -214,7 +214,7 @@ def factorize(symbolic: SymbolicFactor, values: Tensor | SystemMatrix, dtype: to
                 message = _breakdown_message(symbolic, numbers.view(-1, num_entries)[matrix], int(vertex), pivot, diagonal)
                 raise NotPositiveDefiniteError(message, int(vertex), matrix)
             if vertex == -2:
-                check_finite("factor", factor, "; float32 does not hold the inverses of so small numbers, store float64")
+                check_finite("factor", factor, "; float32 cannot hold the inverses of such small numbers, store float64")
     return CholeskyFactor(symbolic, values, factor)
 
 
@@ -223,15 +223,15 @@ def _breakdown_message(symbolic: SymbolicFactor, values: Tensor, vertex: int, pi
     row = slice(int(crow_indices[vertex]), int(crow_indices[vertex + 1]))
     off_diagonal = values[row][col_indices[row] != vertex]
     if diagonal <= 0:
-        cause = "the diagonal itself is not positive: a Laplacian of the other sign, or negative weights"
+        cause = "the diagonal itself is not positive: a Laplacian of the opposite sign, or negative weights"
     elif bool((off_diagonal > 0).any()):
-        cause = "negative weights at this vertex: cotangents of obtuse or degenerate faces, or a Laplacian of your own"
+        cause = "negative weights at this vertex: cotangents of obtuse or degenerate faces, or your own Laplacian"
     elif pivot < -1e-10 * diagonal:
-        cause = "the diagonal here or at a vertex near it is too small beside its neighbours: not a Laplacian plus the identity"
+        cause = "the diagonal here or at a vertex nearby is too small beside its neighbours: not a Laplacian plus the identity"
     else:
         cause = (
-            "the weights at this vertex or near it differ too much, as degenerate faces make them, or lambda is too large:"
-            " what the identity adds is lost in rounding"
+            "the weights at or near this vertex differ too much, for example at degenerate faces, or lambda is too large:"
+            " the identity is lost in rounding"
         )
     return (
         f"matrix: expected a positive definite matrix, got the pivot {pivot:.3g} (the diagonal entry is {diagonal:.3g}) at"
@@ -240,7 +240,7 @@ def _breakdown_message(symbolic: SymbolicFactor, values: Tensor, vertex: int, pi
 
 
 class CholeskySolver:
-    """The factorisation behind the protocol of :class:`~pt3d_largesteps.solvers.Solver`."""
+    """The factorisation as a :class:`~pt3d_largesteps.solvers.Solver`."""
 
     def __init__(self, matrix: SystemMatrix) -> None:
         if matrix.dtype not in (torch.float32, torch.float64):

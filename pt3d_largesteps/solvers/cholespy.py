@@ -19,13 +19,13 @@ _alive: weakref.WeakSet[CholespySolver] = weakref.WeakSet()
 
 @atexit.register
 def _release_factors() -> None:
-    """Frees what is left at exit: nanobind, under cholespy, complains of a leak if the interpreter goes first."""
+    """Frees the remaining factors at exit. If the interpreter ends first, nanobind (used by cholespy) reports a leak."""
     for solver in list(_alive):
         solver._factor = None
 
 
 class CholespySolver:
-    """M = P^T L L^T P by cholespy, factorised once; float32 or float64. ``pip install cholespy``."""
+    """Factorises M = P^T L L^T P once with cholespy; float32 or float64. ``pip install cholespy``."""
 
     def __init__(self, matrix: SystemMatrix) -> None:
         try:
@@ -33,7 +33,7 @@ class CholespySolver:
         except ImportError as error:
             raise ImportError(
                 'solver: "cholespy" needs the package cholespy (pip install cholespy);'
-                ' solver="conjugate_gradient" needs nothing but torch'
+                ' solver="conjugate_gradient" needs only torch'
             ) from error
         solvers = {torch.float32: cholespy.CholeskySolverF, torch.float64: cholespy.CholeskySolverD}
         if matrix.dtype not in solvers:
@@ -57,7 +57,7 @@ class CholespySolver:
             _alive.add(self)
         except ValueError as error:
             raise ValueError(
-                "matrix: expected a positive definite matrix; the likely cause is a Laplacian of your own with negative"
+                "matrix: expected a positive definite matrix; the likely cause is your own Laplacian with negative"
                 f" weights, or a lambda too large for {matrix.dtype}"
             ) from error
 

@@ -1,4 +1,4 @@
-"""Conjugate gradients with a Jacobi preconditioner, all columns together; needs nothing but torch.
+"""Conjugate gradients with a Jacobi preconditioner, for all columns together; needs only torch.
 
 Reference: Shewchuk, "An Introduction to the Conjugate Gradient Method Without the Agonizing Pain", 1994, B3.
 """
@@ -21,18 +21,18 @@ class ConvergenceError(RuntimeError):
 class ConjugateGradientSolver:
     """Preconditioned conjugate gradients for one symmetric positive definite matrix.
 
-    Each column stops at |r| <= tolerance |b|, and the solution is checked against the matrix at the end. The norms are
-    those of whole columns: beside a mesh that is far larger, a small one of the same batch is solved less exactly than
-    alone (a Cholesky solver keeps them apart). The solution of the previous call of the same direction is the first
-    guess, where it is better than none, so that the calls of one optimisation take fewer and fewer iterations. The
-    residual is read by the host every ``check_every`` iterations, not at each.
+    Each column stops at |r| <= tolerance |b|. At the end the true residual is checked. The norms are those of whole
+    columns: a small mesh next to a far larger one in the same batch is solved less exactly than alone (a Cholesky solver
+    separates them). The first guess is the solution of the previous call with the same direction, if it is better than
+    zero. So the calls of one optimisation need fewer and fewer iterations. The host reads the residual only every
+    ``check_every`` iterations.
 
     Args:
         matrix: float32 or float64.
-        tolerance: relative to the norm of each column of the right-hand side; 1e-6 for float32 and 1e-12 for float64
-            unless given.
-        max_iterations: 10 sqrt(V) + 1000 unless given.
-        check_every: iterations between two looks at the residual.
+        tolerance: relative to the norm of each column of the right-hand side; by default 1e-6 for float32 and 1e-12 for
+            float64.
+        max_iterations: by default 10 sqrt(V) + 1000.
+        check_every: iterations between two checks of the residual.
 
     Raises:
         ConvergenceError: the tolerance was not reached.
@@ -61,7 +61,7 @@ class ConjugateGradientSolver:
         self.max_iterations = int(check_number("max_iterations", max_iterations, low=1))
         self.check_every = int(check_number("check_every", check_every, low=1))
         self.iterations = 0  # of the last solve
-        with warnings.catch_warnings():  # torch's CSR is "in beta state"; the products used here are not in doubt
+        with warnings.catch_warnings():  # torch's CSR is "in beta state"; the products used here are reliable
             warnings.simplefilter("ignore")
             self._matrix = torch.sparse_csr_tensor(
                 matrix.crow_indices, matrix.col_indices, matrix.values.detach(), matrix.shape, check_invariants=True
@@ -82,7 +82,7 @@ class ConjugateGradientSolver:
         """x = M^-1 rhs, (V, k)."""
         if rhs.numel() == 0:
             return torch.zeros_like(rhs)
-        scale = rhs.abs().amax(0)  # (k,); the squares of columns of 1e-20 or 1e20 would leave the range of float32
+        scale = rhs.abs().amax(0)  # (k,); squares of 1e-20 or 1e20 would leave the range of float32
         scale = torch.where(scale > 0, scale, 1)
         x = self._solve_scaled(rhs / scale, scale, direction) * scale
         self._guesses[direction] = x
@@ -95,7 +95,7 @@ class ConjugateGradientSolver:
         x = torch.zeros_like(rhs)
         if guess is not None and guess.shape == rhs.shape:
             guess = guess / scale
-            # A guess that is farther off than zero would cost digits that it cannot give back.
+            # A guess that is worse than zero would lose digits for good.
             x = torch.where((rhs - self._matrix @ guess).norm(dim=0) < rhs.norm(dim=0), guess, 0)
         residual = rhs - self._matrix @ x
         preconditioned = self._inverse_diagonal * residual
@@ -110,7 +110,7 @@ class ConjugateGradientSolver:
             product = self._matrix @ search
             curvature = (search * product).sum(0)
             indefinite |= (curvature < 0).any()
-            # A column that has converged exactly divides zero by zero: it stays where it is.
+            # A column that has converged exactly would divide zero by zero: it keeps its solution.
             step = torch.where(curvature > 0, rho / curvature, 0)
             x = x + step * search
             residual = residual - step * product
@@ -124,7 +124,7 @@ class ConjugateGradientSolver:
         return x
 
     def _check(self, x: Tensor, rhs: Tensor, converged: bool) -> None:
-        """The recurrence for the residual drifts away from the residual: look at that once, at the end."""
+        """Checks the true residual once, at the end: the residual of the recurrence drifts away from it."""
         error = (rhs - self._matrix @ x).abs().amax(0) / (self._norm * x.abs().amax(0) + rhs.abs().amax(0))
         worst = torch.where(rhs.abs().amax(0) > 0, error, 0).max().item()
         bound = max(10 * self.tolerance, 1e3 * torch.finfo(rhs.dtype).eps)

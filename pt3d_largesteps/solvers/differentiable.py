@@ -1,11 +1,11 @@
 """The solve as a differentiable function of the right-hand side and of the matrix's values.
 
-With M symmetric and x = M^-1 b, an upstream gradient g of x gives
+M is symmetric and x = M^-1 b. An upstream gradient g of x gives
 
     dL/db = M^-1 g            (a solve with the same factorisation)
     dL/dM_ij = -(M^-1 g)_i . x_j  (on the pattern of M)
 
-and both are functions that can be differentiated again.
+Both can be differentiated again.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
     """x with M x = rhs.
 
     Args:
-        matrix: symmetric positive definite; its factorisation is made at the first call and kept with it.
+        matrix: symmetric positive definite. The first call factorises it, and it keeps the factorisation.
         rhs: (V,), (V, k) or (B, V, k), any k, of the matrix's dtype and device; (B, V, k) for a batch of B matrices.
         solver: "auto", "cholesky", "cholespy", "conjugate_gradient" or a factory; see :func:`solver_for`.
 
     Returns:
-        x, of the shape of ``rhs``. Gradients reach ``rhs`` and ``matrix.values``.
+        x, in the shape of ``rhs``; differentiable in ``rhs`` and ``matrix.values``.
 
     Raises:
         TypeError, ValueError: a wrong shape, dtype or device; on the CPU also a right-hand side, or a gradient in the
-            backward pass, that is NaN or infinite. (On CUDA these are not looked for, since that would wait for the
-            device; they come out as NaN.)
+            backward pass, that is NaN or infinite. (CUDA does not check, because the check would wait for the device.
+            There the result is NaN.)
 
     Example:
         >>> x = solve(matrix, u)
@@ -48,12 +48,12 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
     matrix.check_rhs("rhs", rhs)
     columns = rhs if rhs.dim() > 1 else rhs[:, None]
     chosen = solver_for(matrix, solver)
-    if torch.compiler.is_dynamo_compiling():  # torch.export is not: its program keeps the numbers of now
+    if torch.compiler.is_dynamo_compiling():  # not torch.export: its program keeps the current numbers
         columns = if_unchanged(columns, matrix.values, version_of(matrix, solver))
-    if isinstance(chosen, CholeskySolver):  # an operator of torch, which is differentiable by itself
+    if isinstance(chosen, CholeskySolver):  # a torch operator, differentiable by itself
         factor, symbolic = chosen.factor.values, chosen.factor.symbolic
         solution = operators.solve(matrix.values, factor, symbolic.index, columns, 0, symbolic.solve_plan)
-    elif rhs.dim() == 3 and matrix.batch_size is None:  # to a solver of one matrix a batch is more columns
+    elif rhs.dim() == 3 and matrix.batch_size is None:  # a solver of one matrix takes a batch as more columns
         num_columns = columns.shape[2]
         side_by_side = columns.transpose(0, 1).flatten(1)
         solution = linear_solve(_SolverInverse(matrix.pattern, chosen), side_by_side, matrix.values)
@@ -64,7 +64,7 @@ def solve(matrix: SystemMatrix, rhs: Tensor, solver: str | SolverFactory = "auto
 
 
 class _SolverInverse:
-    """M^-1 by any solver of a matrix; its numbers are the values of the matrix."""
+    """M^-1 with any solver of a matrix. Its numbers are the values of the matrix."""
 
     def __init__(self, pattern: Pattern, solver: Solver) -> None:
         self.pattern, self.solver = pattern, solver
@@ -73,7 +73,7 @@ class _SolverInverse:
         if rhs.device.type == "cpu":
             check_finite("rhs" if direction == 0 else "the gradient of the solution", rhs.detach())
         with torch.autocast(rhs.device.type, enabled=False):
-            return self.solver.solve(rhs.detach().contiguous(), direction)  # a plain tensor, whatever was given
+            return self.solver.solve(rhs.detach().contiguous(), direction)  # a plain tensor, whatever subclass came
 
     def gradients(
         self, adjoint: Tensor, solution: Tensor, numbers: Sequence[Tensor], needed: Sequence[bool]
@@ -94,9 +94,9 @@ class _SolverInverse:
     def vmap(
         self, info: Any, in_dims: Sequence[int | None], direction: int, rhs: Tensor, numbers: Sequence[Tensor]
     ) -> tuple[Tensor, int]:
-        """More columns of the same matrix."""
+        """Solves the batch as more columns of the same matrix."""
         if in_dims[0] is None or in_dims[1] is not None:
-            raise ValueError('vmap: expected one matrix for the whole batch; only "cholesky" takes one for each')
+            raise ValueError('vmap: expected one matrix for the whole batch; only "cholesky" takes a matrix per member')
         rhs = rhs.movedim(in_dims[0], -2)  # (V, B, k), or (N, V, B, k) for a batch of matrices
         solution = linear_solve(self, rhs.flatten(-2), *numbers, direction=direction)
         return solution.unflatten(-1, rhs.shape[-2:]), solution.dim() - 1

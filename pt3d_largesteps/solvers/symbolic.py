@@ -1,4 +1,4 @@
-"""The structure of a Cholesky factor: found once per pattern, which keeps it.
+"""The structure of a Cholesky factor. It is found once per pattern, and the pattern keeps it.
 
 Source: George, "Nested Dissection of a Regular Finite Element Mesh", SIAM J. Numer. Anal. 10(2), 1973. See docs/solver.md.
 """
@@ -17,21 +17,21 @@ from pt3d_largesteps.matrices.system import SystemMatrix
 from pt3d_largesteps.native import operators, reference
 from pt3d_largesteps.native.library import HOW_TO_BUILD_CUDA, WHY_NO_CUDA, has_cuda, is_compiled
 
-LEAF_SIZE = 16  # measured to be the best for solves of three columns
+LEAF_SIZE = 16  # measured: the best for solves of three columns
 LEAF_SIZE_BY_LEVELS = 32  # whole levels are merged, the leaves first
-# The level buffer (csrc/structure/level_index.h), and its sections for the host.
+# The magic number of the level buffer (csrc/structure/level_index.h), and its sections for the host.
 _MAGIC_BY_LEVELS, _SOLVE_PLAN, _FACTOR_PLAN = 0x4C534C31, 22, 23
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SymbolicFactor:
-    """The structure of the Cholesky factor of every matrix with one pattern; of :func:`analyze`.
+    """The structure of the Cholesky factor of all matrices with one pattern; made by :func:`analyze`.
 
     Attributes:
-        index: int32, everything the solver knows of the pattern; not for reading. It lies where solves are to run.
+        index: int32, everything the solver knows about the pattern; internal. It is on the device of the solves.
         num_verts: V.
         num_entries: of the matrix, both triangles and the diagonal.
-        solve_plan, factor_plan: on CUDA, what the host has to know of the index to launch kernels; else empty.
+        solve_plan, factor_plan: on CUDA, the numbers of the index that the host needs to launch kernels; else empty.
 
     Example:
         >>> symbolic = analyze(compute_matrix(meshes), meshes.verts_packed())
@@ -64,18 +64,18 @@ class SymbolicFactor:
 
     @cached_property
     def nnz(self) -> int:
-        """Entries of the triangular factor L, diagonal included; counted when asked for."""
+        """Entries of the triangular factor L, including the diagonal; counted at the first access."""
         return operators.count_entries(self.index.cpu())
 
     @property
     def stored_entries(self) -> int:
-        """As ``nnz``, with the zeros that are kept inside dense blocks; explicit inverses and padding not counted."""
+        """Like ``nnz``, plus the zeros inside dense blocks; without explicit inverses and padding."""
         low, high = self._header[reference.FACTOR_ENTRIES_LOW : reference.FACTOR_ENTRIES_HIGH + 1]
         return low + 2**31 * high
 
     @property
     def levels(self) -> int:
-        """Height of the tree of dense blocks: how many steps a sweep takes one after the other."""
+        """Height of the tree of dense blocks: the number of sequential steps of a sweep."""
         return self._header[reference.NUM_LEVELS]
 
     @property
@@ -92,7 +92,7 @@ class SymbolicFactor:
         return self.index.device
 
     def pattern(self) -> tuple[Tensor, Tensor]:
-        """crow_indices (V + 1,) and col_indices (nnz,), int64, of the matrix that was analysed."""
+        """crow_indices (V + 1,) and col_indices (nnz,), int64, of the analysed matrix."""
         columns, crow, end = self._header[reference.SECTION_OFFSETS + reference.ENTRY_COLUMNS :][:3]
         return self.index[crow:end].long(), self.index[columns:crow].long()
 
@@ -102,7 +102,7 @@ class SymbolicFactor:
         if not (torch.equal(crow_indices, matrix.crow_indices) and torch.equal(col_indices, matrix.col_indices)):
             raise ValueError(
                 f"matrix: expected the pattern that was analysed, {self.num_verts} rows and {self.num_entries} entries,"
-                f" got another one of {matrix.shape[0]} rows and {matrix.nnz} entries; analyze it"
+                f" got another one of {matrix.shape[0]} rows and {matrix.nnz} entries; call analyze on it"
             )
 
     def __repr__(self) -> str:
@@ -125,7 +125,7 @@ class SymbolicFactor:
 
 
 def _is_by_levels(device: torch.device) -> bool:
-    """Whether systems are solved level by level there."""
+    """Whether systems on this device are solved level by level."""
     return device.type == "cuda"
 
 
@@ -136,26 +136,26 @@ def _magic_on(device: torch.device) -> int:
 
 
 def _analyze_on(device: torch.device, crow_indices: Tensor, col_indices: Tensor, positions: Tensor | None) -> Tensor:
-    """The index for a device, of a pattern on the CPU."""
+    """The index for a device, from a pattern on the CPU."""
     by_levels = _is_by_levels(device)
     leaf_size = LEAF_SIZE_BY_LEVELS if by_levels else LEAF_SIZE
     return operators.analyze(crow_indices, col_indices, positions, leaf_size, by_levels).to(device)
 
 
 def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: bool = True) -> SymbolicFactor:
-    """Finds the order of elimination and the structure of the factor; the numbers of the matrix are not looked at.
+    """Finds the elimination order and the structure of the factor. It does not read the values of the matrix.
 
     Args:
-        matrix: on the CPU or on CUDA, where solves are to run; the analysis itself is done on the CPU. Only the pattern is
-            read.
-        positions: (V, 3), finite: cuts the graph in space, several times faster than without. Any positions will do, those
-            of the mesh give the best order.
-        reuse: take the analysis that the matrix's ``pattern`` has already, whatever the positions were; else keep this one
-            there.
+        matrix: on the device of the solves, the CPU or CUDA. The analysis itself runs on the CPU and reads only the
+            pattern.
+        positions: (V, 3), finite. With them the graph is cut in space, several times faster than without. Any positions
+            work; those of the mesh give the best order.
+        reuse: use the analysis that the matrix's ``pattern`` already has, whatever its positions were. If it has none, keep
+            this one there.
 
     Raises:
-        TypeError, ValueError: a matrix whose pattern is not symmetric or not sorted, or on a device that nothing is compiled
-            for; positions of a wrong shape or not finite; 2^31 entries or more.
+        TypeError, ValueError: a matrix whose pattern is not symmetric or not sorted, or on a device without a compiled
+            solver; positions of a wrong shape or not finite; 2^31 entries or more.
 
     Example:
         >>> symbolic = analyze(matrix, meshes.verts_packed())
@@ -183,7 +183,7 @@ def analyze(matrix: SystemMatrix, positions: Tensor | None = None, *, reuse: boo
     if reuse and pattern.analysis is not None:
         return pattern.analysis
     crow_indices, col_indices = pattern.crow_indices.cpu().contiguous(), pattern.col_indices.cpu().contiguous()
-    with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
+    with torch.inference_mode(False):  # it is kept, and gradients may need it later
         symbolic = SymbolicFactor(_analyze_on(matrix.device, crow_indices, col_indices, positions))
     if reuse:
         pattern.analysis = symbolic

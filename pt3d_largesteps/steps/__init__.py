@@ -1,1 +1,1 @@
-"""The parameterisation as modules with one parameter u: of meshes, of grids, and of the textures of meshes."""
+"""The parameterisation as modules with one parameter u: for meshes, for grids, and for the textures of meshes."""

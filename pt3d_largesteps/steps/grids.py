@@ -1,7 +1,7 @@
 """The parameterisation u = (I + lambda L) x of images, textures and volumes as a module.
 
-Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3, with the grid
-in the place of the mesh.
+Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3, with a grid
+instead of a mesh.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from pt3d_largesteps.systems.functions import from_differential, to_differential
 class LargeStepsGrid(PackedModule):
     """The differential coordinates of fields over a regular grid, as a module with one parameter.
 
-    ``forward()`` returns the fields x = M^-1 u; optimise ``parameters()`` with :class:`~pt3d_largesteps.UniformAdam`, which
-    takes its maximum over each field of the batch (over all of its channels), so that each goes the way it would go alone.
+    ``forward()`` returns the fields x = M^-1 u. Optimise ``parameters()`` with :class:`~pt3d_largesteps.UniformAdam`. It
+    takes its maximum over each field of the batch (over all channels), so each field moves as it would alone.
 
     Args:
         field: (N, C, L), (N, C, H, W) or (N, C, D, H, W), float32 or float64, finite.
         lambda_, alpha, boundary, spacing: of :class:`~pt3d_largesteps.GridMatrix`. A ``nn.Parameter`` becomes a parameter of
             the module, and is learned.
-        mask: bool tensor (L,), (H, W) or (D, H, W), the valid texels. The others keep the values of ``field``, and are not
-            felt by the valid ones; their u gets no gradient.
+        mask: bool tensor (L,), (H, W) or (D, H, W), the valid texels. The others keep the values of ``field`` and do not
+            influence the valid texels. Their u gets no gradient.
         solver: of :func:`~pt3d_largesteps.solvers.grid.solve_grid`.
 
     Attributes:
-        u: the parameter, of the shape of the field (:class:`~pt3d_largesteps.PackedParameter` with a mesh for each field).
+        u: the parameter, in the shape of the field (:class:`~pt3d_largesteps.PackedParameter` with one mesh per field).
         matrix: the :class:`~pt3d_largesteps.GridMatrix`.
 
     Raises:
-        TypeError, ValueError: as :class:`~pt3d_largesteps.GridMatrix`; a field of another form, or one that is not finite.
+        TypeError, ValueError: see :class:`~pt3d_largesteps.GridMatrix`; also a field of another form or with NaN or infinity.
 
     Example:
         >>> steps = LargeStepsGrid(texture, lambda_=19.0, boundary=("natural", "periodic"))
@@ -75,17 +75,17 @@ class LargeStepsGrid(PackedModule):
         self.u = PackedParameter(self._encoded(field), [1] * len(field))
 
     def forward(self) -> Tensor:
-        """The fields x = M^-1 u, (N, C, *shape), differentiable in u (and in lambda, where it is a parameter)."""
+        """The fields x = M^-1 u, (N, C, *shape), differentiable in u (and in lambda, if it is a parameter)."""
         field = from_differential(self.matrix, self.u, self.solver)
         mask = self.matrix.mask
         return field if mask is None or self._outside is None else torch.where(mask, field, self._outside)
 
     @torch.no_grad()
     def set_values(self, field: Tensor) -> None:
-        """Encodes other fields, in place: u = M x. An optimiser keeps the parameter and its state.
+        """Encodes other fields in place: u = M x. The optimiser keeps the parameter and its state.
 
         Args:
-            field: of the shape of u. Invalid texels keep its values from now on.
+            field: in the shape of u. From now on, invalid texels keep the values of this field.
 
         Example:
             >>> steps.set_values(steps().clamp(0, 1))
@@ -98,15 +98,16 @@ class LargeStepsGrid(PackedModule):
     def set_lambda(
         self, lambda_: float | Sequence[float] | Tensor | None = None, *, alpha: float | Tensor | None = None
     ) -> None:
-        """Another lambda or alpha, in any of the forms of the class but a parameter. The fields do not change: u is made
-        anew from them.
+        """Sets another lambda or alpha, in any form of the class except a parameter. The fields do not change: u is computed
+        again from them.
 
         Example:
             >>> steps.set_lambda(1.0)
         """
         if self.matrix.requires_grad or isinstance(lambda_, nn.Parameter) or isinstance(alpha, nn.Parameter):
             raise ValueError(
-                "lambda_: expected numbers for numbers; where it is learned, change the parameter, or make a new module"
+                "lambda_: cannot replace a learned lambda_ or alpha, and cannot make one learned; change the parameter, or make"
+                " a new module"
             )
         field, before = self(), (self.lambda_, self.alpha, self.matrix)
         try:
@@ -114,7 +115,7 @@ class LargeStepsGrid(PackedModule):
             self.matrix = self._make_matrix(self.u.device)
             self.matrix.check_field("field", field)
             self.set_values(field)
-        except (TypeError, ValueError):  # a refused one changes nothing
+        except (TypeError, ValueError):  # an invalid one changes nothing
             self.lambda_, self.alpha, self.matrix = before
             raise
 
@@ -131,11 +132,11 @@ class LargeStepsGrid(PackedModule):
         return GridMatrix(shape, self.lambda_, alpha=self.alpha, mask=self._mask, device=device, **options)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The matrix and the values outside of the mask, saved with u: u means nothing without them."""
+        """The matrix and the values outside the mask. They are saved with u, because u has no meaning without them."""
         return {**self.matrix.numbers(), "outside": self._outside}
 
     def set_extra_state(self, state: Any) -> None:
-        """Refuses the coordinates of another matrix, whose fields would come out wrong without a word."""
+        """Raises if the state belongs to another matrix: the fields would be wrong, without any error."""
         expected = self.matrix.numbers()
         check_keys(state, {*expected, "outside"}, "matrix of the grid")
         for name, own in expected.items():
@@ -149,7 +150,7 @@ class LargeStepsGrid(PackedModule):
             if not same:
                 raise ValueError(
                     f"state_dict: expected the state of the same grid, got another {name}; make LargeStepsGrid with the"
-                    " saved one, or carry the fields over with set_values"
+                    " saved one, or transfer the fields with set_values"
                 )
         self._outside = None if state["outside"] is None else state["outside"].to(self.u)
 

@@ -1,8 +1,8 @@
 """The parameterisation u = (I + lambda L) x as a module on a batch of ``Meshes``.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3. Gradient
-descent on u is descent on x with the gradient multiplied by (I + lambda L)^-2 (Eq. 13): it becomes a smooth step
-for the whole surface, while x itself can take any shape.
+descent on u is descent on x with the gradient multiplied by (I + lambda L)^-2 (Eq. 13). Each step is smooth over the
+whole surface, and x can still take any shape.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from pt3d_largesteps.systems.pins import pinned_mask
 class LargeSteps(PackedModule):
     """The differential coordinates of a batch of meshes, as a module with one parameter.
 
-    ``forward()`` returns the batch with the vertices x = M^-1 u; optimise ``parameters()`` with
-    :class:`~pt3d_largesteps.UniformAdam` and any loss on the meshes. No mesh of the batch reaches another: each goes the way
-    that it would go alone. What the meshes have in common is found here and used; ``repr`` tells.
+    ``forward()`` returns the batch with the vertices x = M^-1 u. Optimise ``parameters()`` with
+    :class:`~pt3d_largesteps.UniformAdam` and any loss on the meshes. No mesh influences another: each moves as it would
+    alone. Meshes that share a topology also share work; ``repr`` shows which.
 
     Args:
-        meshes: ``Meshes``, of one topology or of many, float32 or float64; empty meshes may be among them. Their
-            textures stay on what comes back, by reference to their tensors, so that these can be optimised too.
-        lambda_: strength of the smoothing, at least 0; 19 if ``alpha`` is not given either. The larger, the smoother
-            the steps; typically 1 to 100. A number, one per mesh (N,), or one per vertex (V,), V = sum(V_n), where an edge
-            counts with the mean of its ends. A ``nn.Parameter`` becomes a parameter of the module, and is learned.
+        meshes: ``Meshes``, of one topology or of many, float32 or float64; some may be empty. The
+            returned meshes keep the textures and refer to the same tensors, so these can be optimised too.
+        lambda_: smoothing strength, at least 0; 19 if ``alpha`` is not given either. A larger lambda gives smoother
+            steps; typically 1 to 100. A number, one per mesh (N,), or one per vertex (V,), V = sum(V_n): then an edge
+            takes the mean of its ends. A ``nn.Parameter`` becomes a parameter of the module, and is learned.
         alpha: in [0, 1), instead of ``lambda_`` and in the same forms: M = (1 - alpha) I + alpha L.
         laplacian: "combinatorial" (the paper's), "cotangent" (of the given positions), or a matrix of your own (V, V).
         solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory.
-        pinned: vertices that stay where they are: a mask (V,), packed indices (K,), or a list with a mask or indices of each
-            mesh. Their neighbours feel them, and their u gets no gradient.
+        pinned: vertices that do not move: a mask (V,), packed indices (K,), or a list with a mask or indices per mesh.
+            They act on their neighbours. Their u gets no gradient.
 
     Attributes:
-        u: the parameter, packed (V, 3); it knows its meshes (:class:`~pt3d_largesteps.PackedParameter`).
+        u: the parameter, packed (V, 3), with the sizes of the meshes (:class:`~pt3d_largesteps.PackedParameter`).
         system: the :class:`~pt3d_largesteps.BatchSystem`.
         laplacian: "combinatorial", "cotangent" or "given".
-        remeshing: of a module that :meth:`remeshed` has made, the :class:`~pt3d_largesteps.Remeshed`; else None.
+        remeshing: the :class:`~pt3d_largesteps.Remeshed`, if :meth:`remeshed` has made this module; else None.
 
     Raises:
-        TypeError, ValueError: as :func:`~pt3d_largesteps.compute_matrix`; positions that are NaN or infinite; pins out of
-            range, or on all vertices.
+        TypeError, ValueError: see :func:`~pt3d_largesteps.compute_matrix`; also positions that are NaN or infinite, a pinned
+            index out of range, or all vertices pinned.
 
     Example:
         >>> steps = LargeSteps(ico_sphere(4), lambda_=19.0)
@@ -87,8 +87,8 @@ class LargeSteps(PackedModule):
         self.laplacian = laplacian if isinstance(laplacian, str) else "given"
         self.system = BatchSystem(meshes, lambda_=lambda_, alpha=alpha, laplacian=laplacian, solver=solver)
         self._template = _topology(meshes)
-        self._anchors: Tensor | None = None  # positions, of which those of pinned vertices are held
-        self._held: Held | None = None  # what they do to the others; None where lambda is learned, and changes
+        self._anchors: Tensor | None = None  # positions; the rows of pinned vertices are used
+        self._held: Held | None = None  # their effect on the others; None if lambda is learned: it changes
         self.remeshing: Remeshed | None = None
         self.u = PackedParameter(self._encoded(verts), self.system.num_verts_per_mesh)
         if pinned is not None:
@@ -105,17 +105,17 @@ class LargeSteps(PackedModule):
             padded = verts.new_zeros(num_meshes * max_verts, 3)
             padded = padded.index_copy(0, template.verts_padded_to_packed_idx(), verts)
         meshes = template.update_padded(padded.view(num_meshes, max_verts, 3))
-        # Textures keep what they compute of their tensors: each batch gets an object of its own, that starts with nothing.
+        # Textures cache results of their tensors. So each batch gets its own object, with an empty cache.
         meshes.textures = copy.copy(template.textures)
         return meshes
 
     def verts_packed(self) -> Tensor:
-        """The vertices x = M^-1 u, packed (V, 3), differentiable in u (and in lambda, where it is a parameter)."""
+        """The vertices x = M^-1 u, packed (V, 3), differentiable in u (and in lambda, if it is a parameter)."""
         return self.system.from_differential(self.u, self._anchors if self._held is None else self._held)
 
     @property
     def matrix(self) -> SystemMatrix:
-        """M of the whole batch, block-diagonal, without pins; made when asked for."""
+        """M of the whole batch, block-diagonal, without pinned vertices; made at each access."""
         return self.system.to_matrix()
 
     @property
@@ -125,10 +125,10 @@ class LargeSteps(PackedModule):
 
     @torch.no_grad()
     def set_verts(self, verts: Any) -> None:
-        """Encodes new positions, in place: u = M verts. An optimiser keeps the parameter and its state.
+        """Encodes new positions in place: u = M verts. The optimiser keeps the parameter and its state.
 
         Args:
-            verts: packed positions (V, 3), or ``Meshes`` with the same faces. Pinned vertices are held there from now on.
+            verts: packed positions (V, 3), or ``Meshes`` with the same faces. Pinned vertices stay at these positions.
 
         Example:
             >>> steps.set_verts(steps.verts_packed().clamp(min=-1, max=1))
@@ -149,10 +149,10 @@ class LargeSteps(PackedModule):
 
     @torch.no_grad()
     def set_pinned(self, pinned: Tensor | Sequence[Tensor] | None) -> None:
-        """Pins other vertices, where they are now, or none. Nothing is analysed again; the shape does not change.
+        """Pins other vertices at their current positions, or none. Needs no new analysis. The shape does not change.
 
         Args:
-            pinned: as for the class.
+            pinned: see the class.
 
         Example:
             >>> steps.set_pinned(steps.verts_packed()[:, 1] < -0.9)      # the feet
@@ -162,15 +162,16 @@ class LargeSteps(PackedModule):
 
     @torch.no_grad()
     def set_lambda(self, lambda_: float | Tensor | None = None, *, alpha: float | Tensor | None = None) -> None:
-        """Another lambda or alpha, in any of the forms of the class but a parameter. Nothing is analysed again, and the shape
-        does not change: u is made anew from the positions.
+        """Sets another lambda or alpha, in any form of the class except a parameter. Needs no new analysis. The shape does not
+        change: u is computed again from the positions.
 
         Example:
             >>> steps.set_lambda(5.0)
         """
         if self.system.learns_lambda or isinstance(lambda_, nn.Parameter) or isinstance(alpha, nn.Parameter):
             raise ValueError(
-                "lambda_: expected numbers for numbers; where it is learned, change the parameter, or make a new module"
+                "lambda_: cannot replace a learned lambda_ or alpha, and cannot make one learned; change the parameter, or make"
+                " a new module"
             )
         verts = self.verts_packed()
         self.system.set_lambda(lambda_, alpha=alpha)
@@ -179,8 +180,8 @@ class LargeSteps(PackedModule):
 
     @torch.no_grad()
     def refactorize(self) -> None:
-        """Cotangent weights of the surface as it is now. Nothing is analysed again, and the shape does not change: u is made
-        anew from the positions. To be called every few steps where the weights shall follow the surface.
+        """Computes the cotangent weights of the current surface. Needs no new analysis. The shape does not change: u is
+        computed again from the positions. Call it every few steps if the weights should follow the surface.
 
         Example:
             >>> if step % 10 == 0:
@@ -192,19 +193,19 @@ class LargeSteps(PackedModule):
 
     @torch.no_grad()
     def remeshed(self, *, optimizer: torch.optim.Optimizer | None = None, moments: str = "reset", **options: Any) -> LargeSteps:
-        """The module of the same surfaces with other, even triangles; see :func:`~pt3d_largesteps.remesh`.
+        """A new module for the same surfaces with other, even triangles; see :func:`~pt3d_largesteps.remesh`.
 
-        Pinned vertices stay where they are and stay pinned; lambda per vertex is interpolated. u is made anew from the
-        positions. The new module's ``remeshing`` carries other tensors over: ``steps.remeshing.transfer(colors)``.
+        Pinned vertices do not move and stay pinned. lambda per vertex is interpolated. u is computed again from the
+        positions. The new module's ``remeshing`` transfers other tensors: ``steps.remeshing.transfer(colors)``.
 
         Args:
-            optimizer: gets the new u in the place of the old one (and lambda, where it is learned and one per vertex); its
+            optimizer: gets the new u instead of the old one (and the new lambda, if it is learned and one per vertex). Its
                 step sizes and schedulers stay.
-            moments: of the optimiser: "reset" (they begin anew), or "interpolate".
-            options: of :func:`~pt3d_largesteps.remesh`, of which ``num_verts``, ``edge_length`` or ``edge_scale`` is needed.
+            moments: of the optimiser: "reset" (they start from zero), or "interpolate".
+            options: of :func:`~pt3d_largesteps.remesh`; ``num_verts``, ``edge_length`` or ``edge_scale`` is required.
 
         Raises:
-            ValueError: a Laplacian of your own, which belongs to its faces; an optimiser that has not got u.
+            ValueError: the Laplacian is your own matrix, which belongs to its faces; the optimiser does not contain u.
 
         Example:
             >>> steps = steps.remeshed(num_verts=5000, optimizer=optimizer)
@@ -212,19 +213,19 @@ class LargeSteps(PackedModule):
         return remeshed_steps(self, optimizer, moments, options)
 
     def _hold(self, mask: Tensor | None, verts: Tensor) -> None:
-        """Pins the vertices of a mask at these positions."""
+        """Pins the vertices of a mask at the positions ``verts``."""
         self.system.set_pinned(mask)
         self._move_to(verts)
 
     @torch.no_grad()
     def _move_to(self, verts: Tensor) -> None:
-        """u = M x, with and without pins: what u is at a pinned vertex matters only when it is freed again."""
+        """Sets u = M x, also at pinned vertices: there u matters only when the vertex becomes free again."""
         self.u.copy_(self._encoded(verts))
         self._hold_at(None if self.system.pinned is None else verts.detach().clone())
 
     @torch.no_grad()
     def _hold_at(self, anchors: Tensor | None) -> None:
-        """To be called again after every change of the system."""
+        """Holds the pinned vertices at ``anchors``. Call it again after every change of the system."""
         self._anchors = anchors
         self._held = None if anchors is None or self.system.learns_lambda else self.system.hold(anchors)
 
@@ -235,18 +236,18 @@ class LargeSteps(PackedModule):
         return u
 
     def get_extra_state(self) -> dict[str, Tensor | None]:
-        """The matrix and the pins, saved with u: u means nothing without them."""
+        """The matrix and the pinned vertices. They are saved with u, because u has no meaning without them."""
         return {**state_of_matrix(self.matrix), "pinned": self.pinned, "anchors": self._anchors}
 
     def set_extra_state(self, state: Any) -> None:
-        """Takes the pins; refuses the coordinates of another matrix, whose shape would come out wrong without a word."""
+        """Takes the pinned vertices. Raises if the matrix is another one: the shape would be wrong, without any error."""
         saved = checked_state(state, (*MATRIX_KEYS, "pinned", "anchors"), self.u.device, "system matrix")
         check_same_matrix(
             saved,
             self.matrix,
             learned=self.system.learns_lambda,
             pattern="meshes with the same faces, got another topology",
-            remedy="make LargeSteps with the saved ones, or carry positions over with set_verts",
+            remedy="make LargeSteps with the saved ones, or transfer the positions with set_verts",
         )
         self.system.set_pinned(saved["pinned"])
         self._hold_at(None if saved["anchors"] is None else saved["anchors"].to(self.u))
@@ -277,9 +278,10 @@ class LargeSteps(PackedModule):
 
 
 def _topology(meshes: Any) -> Any:
-    """The batch without its gradients and caches of geometry; its edges are found once, for all batches made of it.
+    """The batch without gradients and without cached geometry. Its edges are found once, for all batches made from it.
 
-    All that ``forward`` asks it for is made here: within a transform of torch.func it would keep tensors of the transform.
+    Everything that ``forward`` needs is computed here. Inside a transform of torch.func, the cache would keep tensors of the
+    transform.
     """
     verts = [verts.detach().clone() for verts in meshes.verts_list()]
     template = meshes.__class__(verts=verts, faces=list(meshes.faces_list()), textures=meshes.textures)
@@ -292,7 +294,7 @@ def _topology(meshes: Any) -> Any:
 
 
 def _check_positions(name: str, verts: Tensor, meshes: Any) -> None:
-    """Raises ``ValueError`` with mesh and vertex where a packed position is NaN or infinite."""
+    """Raises ``ValueError`` with mesh and vertex if a packed position is NaN or infinite."""
     bad = ~torch.isfinite(verts).all(1)
     if not bool(bad.any()):
         return
@@ -305,6 +307,6 @@ def _check_positions(name: str, verts: Tensor, meshes: Any) -> None:
 
 
 def _mesh_and_vertex(meshes: Any, vertex: int) -> tuple[int, int]:
-    """The mesh of a packed vertex, and its place there."""
+    """The mesh of a packed vertex, and the vertex's index in that mesh."""
     mesh = int(meshes.verts_packed_to_mesh_idx()[vertex])
     return mesh, vertex - int(meshes.mesh_to_verts_packed_first_idx()[mesh])

@@ -1,4 +1,4 @@
-"""What the modules of differential coordinates have in common: u means nothing without the matrix that it belongs to."""
+"""The common base of the modules. u has no meaning without its matrix, so the two are saved and loaded together."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ MATRIX_KEYS = ("crow_indices", "col_indices", "values")
 
 
 class PackedModule(nn.Module):
-    """A module with the parameter ``u`` (:class:`~pt3d_largesteps.PackedParameter`), which everything else follows.
+    """A module with the parameter ``u`` (:class:`~pt3d_largesteps.PackedParameter`). Everything else follows u.
 
-    Where u goes by ``to()``, ``double()`` and the like, or is loaded, ``_follow_parameter`` is called. A state that is refused
-    changes nothing.
+    When ``to()``, ``double()`` and similar methods convert u, or when u is loaded, the module calls ``_follow_parameter``. A
+    rejected state changes nothing.
     """
 
     u: PackedParameter
 
     def _follow_parameter(self) -> None:
-        """Takes everything else to the device and dtype of u."""
+        """Moves everything else to the device and dtype of u."""
         raise NotImplementedError
 
     def _keep_packed(self, sizes: Sequence[int]) -> None:
-        """u as a parameter of these meshes: torch may put another parameter in the place of one that moves."""
+        """Makes u a packed parameter of these meshes again: torch may replace a parameter when it moves it."""
         u = self.u
         if not isinstance(u, PackedParameter):
             self.u = PackedParameter(u.data, sizes, u.requires_grad)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As of any module; a state that is refused, for whatever reason, changes nothing."""
-        with self._unchanged_if_refused([]):  # torch looks for missing and unexpected keys once it has copied the others
+        """Like ``nn.Module.load_state_dict``. A rejected state changes nothing, whatever the reason."""
+        with self._unchanged_if_refused([]):  # torch checks the keys only after it has copied values
             return super().load_state_dict(state_dict, strict, assign)
 
     def _load_from_state_dict(
@@ -55,7 +55,7 @@ class PackedModule(nn.Module):
 
     @contextmanager
     def _unchanged_if_refused(self, error_msgs: list[str]) -> Iterator[None]:
-        """Puts back what was there if an error is raised, or added to the list, of which torch makes one later."""
+        """Restores the old state if an error is raised, or is added to the list, from which torch raises later."""
         count = len(error_msgs)
         parameters = [(name, one, one.detach().clone()) for name, one in self._parameters.items() if one is not None]
         extra_state = self.get_extra_state()
@@ -70,7 +70,7 @@ class PackedModule(nn.Module):
     @torch.no_grad()
     def _put_back(self, parameters: list[tuple[str, nn.Parameter, Tensor]], extra_state: Any) -> None:
         for name, parameter, values in parameters:
-            setattr(self, name, parameter)  # in the place of the one that load_state_dict(assign=True) has put there
+            setattr(self, name, parameter)  # load_state_dict(assign=True) may have replaced it
             parameter.copy_(values)
         self._follow_parameter()
         self.set_extra_state(extra_state)
@@ -83,7 +83,7 @@ class PackedModule(nn.Module):
 
 
 def checked_state(state: Any, keys: Sequence[str], device: torch.device, matrix: str) -> dict[str, Any]:
-    """The tensors of an extra state with exactly these keys, on the device."""
+    """The tensors of an extra state, on the device. Raises unless it has exactly these keys."""
     check_keys(state, keys, matrix)
     return {name: None if tensor is None else tensor.to(device) for name, tensor in state.items()}
 
@@ -97,21 +97,21 @@ def check_keys(state: Any, keys: Collection[str], matrix: str) -> None:
         got = " and ".join([f"no {', '.join(missing)}"] * bool(missing) + [f"an unknown {', '.join(unknown)}"] * bool(unknown))
         raise ValueError(
             f"state_dict: expected the {matrix} beside u, got {got}; another version has saved it: load it with that version,"
-            " and carry what the module returns over"
+            " and transfer what the module returns"
         )
 
 
 def state_of_matrix(matrix: Any) -> dict[str, Tensor]:
-    """What is saved of a :class:`~pt3d_largesteps.SystemMatrix`."""
+    """The tensors of a :class:`~pt3d_largesteps.SystemMatrix` that are saved."""
     return {name: getattr(matrix, name).detach() for name in MATRIX_KEYS}
 
 
 def check_same_matrix(saved: dict[str, Any], matrix: Any, *, learned: bool, pattern: str, remedy: str) -> None:
-    """Raises unless the tensors of :func:`state_of_matrix` are those of this matrix; values that are learned may differ.
+    """Raises unless the tensors of :func:`state_of_matrix` are those of this matrix. Learned values may differ.
 
     Args:
-        pattern: what it says of another pattern: what is expected, and what came.
-        remedy: what it says to do about other values.
+        pattern: error text for another pattern: what was expected and what came.
+        remedy: error text for other values: what to do.
     """
     same = all(torch.equal(saved[name], getattr(matrix, name)) for name in MATRIX_KEYS[:2])
     if not same:

@@ -1,4 +1,4 @@
-"""The parameterisation on other triangles of the same surface, and the optimiser that goes along.
+"""Moves the parameterisation and its optimiser to other triangles of the same surface.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 4.2.
 """
@@ -19,11 +19,11 @@ from pt3d_largesteps.surfaces.remeshing import Remeshed, remesh
 def remeshed_steps(steps: Any, optimizer: torch.optim.Optimizer | None, moments: str, options: dict[str, Any]) -> Any:
     """See :meth:`pt3d_largesteps.LargeSteps.remeshed`."""
     if steps.laplacian == "given":
-        raise ValueError("laplacian: expected one by name; a matrix of your own belongs to the faces as they are")
+        raise ValueError("laplacian: expected one by name; your own matrix belongs to the old faces")
     if moments not in ("reset", "interpolate"):
         raise ValueError(f"moments: expected 'reset' or 'interpolate', got {describe(moments)}")
     if "keep" in options:
-        raise TypeError("keep: expected no mask here; pinned vertices are those that stay")
+        raise TypeError("keep: expected no mask here; pinned vertices are kept instead")
     remeshing = remesh(steps().detach(), keep=steps.pinned, **options)
     result = type(steps)(
         remeshing.meshes,
@@ -44,7 +44,7 @@ def remeshed_steps(steps: Any, optimizer: torch.optim.Optimizer | None, moments:
 
 
 def _on_new_verts(strength: Any, steps: Any, remeshing: Remeshed) -> Any:
-    """lambda or alpha for the new vertices, where it is one per vertex."""
+    """lambda or alpha for the new mesh; interpolated if it is one per vertex."""
     if not isinstance(strength, Tensor) or strength.numel() in (1, len(steps.system.num_verts_per_mesh)):
         return strength
     values = remeshing.transfer(strength.detach())

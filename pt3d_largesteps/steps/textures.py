@@ -1,7 +1,7 @@
-"""The parameterisation u = (I + lambda L) x of the textures of meshes as a module, across the seams of their uv maps.
+"""The parameterisation u = (I + lambda L) x of the textures of meshes as a module. It smooths across uv seams.
 
 Source: Nicolet, Jacobson, Jakob, "Large Steps in Inverse Rendering of Geometry", ACM TOG 40(6), 2021, Sec. 3, with the texels
-of the surface (uv_texture.py) in the place of the vertices.
+of the surface (uv/texels.py) instead of the vertices.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ with _pytorch3d.required():
 class LargeStepsTexture(PackedModule):
     """The differential coordinates of the uv maps of a batch of meshes, as a module with one parameter.
 
-    The unknowns are the texels that faces cover, joined as they lie on the surface: within the uv islands and across the seams
-    between them. ``forward()`` returns the meshes with the maps x = M^-1 u. Optimise ``parameters()`` with
-    :class:`~pt3d_largesteps.UniformAdam`, which takes its maximum over each map, so that each goes the way it would go alone.
+    The unknowns are the texels that faces cover. Edges join neighbours on the surface: within the uv islands and across the
+    seams between them. ``forward()`` returns the meshes with the maps x = M^-1 u. Optimise ``parameters()`` with
+    :class:`~pt3d_largesteps.UniformAdam`. It takes its maximum over each map, so each map changes as it would alone.
 
     Args:
         meshes: ``Meshes`` with ``TexturesUV`` of one map each, float32 or float64, of any number of channels.
-        lambda_: strength of the smoothing, at least 0; 19 if ``alpha`` is not given either. A number, one per mesh (N,), or
+        lambda_: smoothing strength, at least 0; 19 if ``alpha`` is not given either. A number, one per mesh (N,), or
             one per covered texel (T,). A ``nn.Parameter`` becomes a parameter of the module, and is learned.
         alpha: in [0, 1), instead of ``lambda_`` and in the same forms: M = (1 - alpha) I + alpha L.
         solver: "auto", a name of :func:`~pt3d_largesteps.solvers.available_solvers`, or a factory.
-        gutter: rows and columns around the uv islands that follow the nearest covered texel, so that bilinear look-ups show no
-            seam. All other texels keep what they are.
+        gutter: width in texels around the uv islands. Texels there follow the nearest covered texel, so that bilinear look-ups
+            show no seam. All other texels keep their values.
 
     Attributes:
         u: the parameter, (T, C), map by map (:class:`~pt3d_largesteps.PackedParameter`).
         graph: the :class:`~pt3d_largesteps.uv.texels.TexelGraph`.
 
     Raises:
-        TypeError, ValueError: as :func:`~pt3d_largesteps.uv.texels.texel_graph` and
-            :func:`~pt3d_largesteps.compute_matrix`; maps that are not floating point, or not finite.
+        TypeError, ValueError: see :func:`~pt3d_largesteps.uv.texels.texel_graph` and
+            :func:`~pt3d_largesteps.compute_matrix`; also maps that are not floating point, or not finite.
 
     Example:
         >>> steps = LargeStepsTexture(meshes, lambda_=4.0)
@@ -83,7 +83,7 @@ class LargeStepsTexture(PackedModule):
         self.graph = texel_graph(meshes, tuple(maps.shape[1:3]), gutter=gutter)
         self._template = meshes.detach()
         self._matrix = self._make_matrix(lambda_, alpha, maps.dtype)
-        self._blocks: list[SystemMatrix] | None = None  # of each map, for solvers that would not keep the maps apart
+        self._blocks: list[SystemMatrix] | None = None  # one per map, for solvers that do not separate the maps
         self._background = maps.clone()
         self.u = PackedParameter(self._encoded("meshes.textures", maps), self.graph.num_texels_per_map)
 
@@ -91,7 +91,7 @@ class LargeStepsTexture(PackedModule):
         """The given meshes with the maps of :meth:`maps`.
 
         Args:
-            meshes: other meshes that are to have them, with the same faces as the given ones; ``None`` for those.
+            meshes: other meshes to put the maps on, with the same faces as the given ones; ``None`` for the given ones.
 
         Example:
             >>> loss = image_loss(renderer(texture(shape()), cameras))      # shape: LargeSteps of the same meshes
@@ -120,7 +120,7 @@ class LargeStepsTexture(PackedModule):
         return textured
 
     def maps(self) -> Tensor:
-        """The maps (N, H, W, C), differentiable in u (and in lambda, where it is a parameter)."""
+        """The maps (N, H, W, C), differentiable in u (and in lambda, if it is a parameter)."""
         return self.graph.scatter(self._texels(), self._background)
 
     @property
@@ -130,11 +130,11 @@ class LargeStepsTexture(PackedModule):
 
     @torch.no_grad()
     def set_maps(self, maps: Tensor) -> None:
-        """Encodes other maps, in place: u = M x. An optimiser keeps the parameter and its state.
+        """Encodes other maps in place: u = M x. The optimiser keeps the parameter and its state.
 
         Args:
-            maps: (N, H, W, C), of the shape of the given ones. Texels outside of islands and gutter keep its values from now
-                on.
+            maps: (N, H, W, C), in the shape of the given ones. From now on, texels outside of islands and gutter keep the
+                values of these maps.
 
         Example:
             >>> steps.set_maps(steps.maps().clamp(0, 1))
@@ -148,15 +148,16 @@ class LargeStepsTexture(PackedModule):
 
     @torch.no_grad()
     def set_lambda(self, lambda_: float | Tensor | None = None, *, alpha: float | Tensor | None = None) -> None:
-        """Another lambda or alpha, in any of the forms of the class but a parameter. The maps do not change: u is made anew
-        from them.
+        """Sets another lambda or alpha, in any form of the class except a parameter. The maps do not change: u is computed
+        again from them.
 
         Example:
             >>> steps.set_lambda(1.0)
         """
         if self._learns_lambda or isinstance(lambda_, nn.Parameter) or isinstance(alpha, nn.Parameter):
             raise ValueError(
-                "lambda_: expected numbers for numbers; where it is learned, change the parameter, or make a new module"
+                "lambda_: cannot replace a learned lambda_ or alpha, and cannot make one learned; change the parameter, or make"
+                " a new module"
             )
         texels = self._texels()
         matrix = self._make_matrix(lambda_, alpha, self.u.dtype)
@@ -189,11 +190,11 @@ class LargeStepsTexture(PackedModule):
         return _product(self._matrix, self.graph.gather(maps))
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """The matrix, the covered texels and the values of the others, saved with u: u means nothing without them."""
+        """The matrix, the covered texels and the values of the others. They are saved with u, which has no meaning alone."""
         return {**state_of_matrix(self.matrix), "mask": self.graph.mask, "background": self._background}
 
     def set_extra_state(self, state: Any) -> None:
-        """Refuses the coordinates of another matrix or of other texels, whose maps would come out wrong without a word."""
+        """Raises if the matrix or the texels are other ones: the maps would be wrong, without any error."""
         saved = checked_state(state, (*MATRIX_KEYS, "mask", "background"), self.u.device, "system matrix")
         pattern = "maps of the same size and uvs, got other texels"
         if not torch.equal(saved["mask"], self.graph.mask) or saved["background"].shape != self._background.shape:
@@ -203,7 +204,7 @@ class LargeStepsTexture(PackedModule):
             self.matrix,
             learned=self._learns_lambda,
             pattern=pattern,
-            remedy="make LargeStepsTexture with the saved ones, or carry the maps over with set_maps",
+            remedy="make LargeStepsTexture with the saved ones, or transfer the maps with set_maps",
         )
         self._background = saved["background"].to(self.u)
 
@@ -243,7 +244,7 @@ def _blocks(matrix: SystemMatrix, sizes: Sequence[int]) -> list[SystemMatrix]:
 
 
 def _product(matrix: SystemMatrix, texels: Tensor) -> Tensor:
-    """M x, finite."""
+    """M x; raises if it is not finite."""
     u = (matrix @ texels).detach()
     check_finite("u", u, "; the values are too large for the dtype")
     return u

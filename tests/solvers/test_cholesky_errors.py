@@ -72,7 +72,7 @@ class TestNotPositiveDefinite:
         sphere = ico_sphere(2).to(device)
         matrix = compute_matrix(sphere.verts_packed().double(), sphere.faces_packed(), lambda_=1e9)
         laplacian = torch.where(matrix.row_indices == matrix.col_indices, matrix.values - 1, matrix.values).round()
-        with pytest.raises(NotPositiveDefiniteError, match="what the identity adds is lost in rounding"):
+        with pytest.raises(NotPositiveDefiniteError, match="the identity is lost in rounding"):
             factorize(analyze(matrix), laplacian)
 
     def test_negative_weights(self, device):

@@ -113,7 +113,7 @@ def test_set_lambda_keeps_the_fields(with_mask, device):
 
 def test_set_lambda_where_it_is_learned():
     steps = LargeStepsGrid(torch.zeros(1, 1, 4, 4), torch.nn.Parameter(torch.tensor(4.0)))
-    with pytest.raises(ValueError, match="where it is learned, change the parameter"):
+    with pytest.raises(ValueError, match="cannot replace a learned lambda_ or alpha"):
         steps.set_lambda(1.0)
 
 

@@ -195,7 +195,7 @@ class TestSettings:
         assert lambda_.grad < 0  # less smooth, larger squares
         torch.optim.SGD([lambda_], lr=1e-3).step()
         assert not torch.allclose(steps.maps(), before)
-        with pytest.raises(ValueError, match="where it is learned, change the parameter"):
+        with pytest.raises(ValueError, match="cannot replace a learned lambda_ or alpha"):
             steps.set_lambda(1.0)
         steps.double()
         assert steps.maps().dtype == torch.float64

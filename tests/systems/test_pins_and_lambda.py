@@ -357,7 +357,7 @@ class TestLambda:
 
     def test_numbers_do_not_take_the_place_of_what_is_learned(self):
         steps = LargeSteps(ico_sphere(0), lambda_=torch.nn.Parameter(torch.tensor(3.0)))
-        with pytest.raises(ValueError, match="lambda_: expected numbers for numbers"):
+        with pytest.raises(ValueError, match="lambda_: cannot replace a learned lambda_ or alpha"):
             steps.set_lambda(5.0)
 
 
