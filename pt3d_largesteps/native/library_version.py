@@ -10,9 +10,8 @@ import mmap
 import re
 from pathlib import Path
 
-VERSION = (
-    1  # goes up with every change of a schema, of what an operator means, or of a buffer's format: csrc/bindings/version.h
-)
+# Goes up with every change of a schema, of what an operator means, or of a buffer's format: csrc/bindings/version.h.
+VERSION = 1
 _MARKER, _MAX_DIGITS = b"pt3d_largesteps library version ", 10
 
 
