@@ -25,7 +25,7 @@ SOURCES := $(wildcard csrc/threads/* csrc/dissection/* csrc/structure/* csrc/cpu
 
 # Each process has one thread: together they are faster than one process with many.
 JOBS ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 FIGURES := $(wildcard experiments/figures/*.py)
 
@@ -40,13 +40,14 @@ figures: setup
 	done
 
 test: setup
-	$(PYTEST)
+	$(PYTEST) --dist worksteal
 
+# Slow tests that share what they compile stay in one process.
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) --dist loadgroup -m slow
 
 test-all: setup
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) --dist loadgroup -m "slow or not slow"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 # installs torch and the wheel there, without PyTorch3D, and solves: through the compiled operators with torch 2.11 or newer, in
 # plain torch with an older one.
 #
-#   bash tools/torch_versions.sh dist/pt3d_largesteps-*-cp310-abi3-*.whl 2.5 2.11 2.12 2.13
+#   bash tools/torch_versions.sh dist/pt3d_largesteps-*-cp310-abi3-*.whl 2.6 2.11 2.12 2.13
 #
 # Each environment takes about 6 GB while it is there, since the wheels of torch bring CUDA along; TORCH_INDEX=URL takes them from
 # another index, such as that of wheels for the CPU. PYTHON=python3.12 takes another Python.

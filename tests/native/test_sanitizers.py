@@ -19,7 +19,7 @@ from pt3d_largesteps.native.library import is_compiled
 from pt3d_largesteps.solvers import analyze, factorize, solve
 from support.memory import resident_bytes, tells_memory
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sanitizers")]  # which share the programs that they compile
 
 SOURCES = Path(__file__).resolve().parents[2] / "csrc"
 TESTS = ("test_analysis", "test_cholesky", "test_cuda", "test_ordering", "test_parallel")
