@@ -10,6 +10,7 @@ import pytest
 import pt3d_largesteps
 from pt3d_largesteps import _pytorch3d
 from pt3d_largesteps.commands import benchmarks, info, main
+from pt3d_largesteps.native import library
 from pt3d_largesteps.reconstruction import settings, shapes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +84,7 @@ class TestInfo:
         assert lines["PyTorch3D"].startswith(sys.modules["pytorch3d"].__version__)
         assert lines["OMP_NUM_THREADS"] == "1"
         assert lines["threads"] == "1 of torch"
-        compiled = pt3d_largesteps.native.library.is_compiled()
+        compiled = library.is_compiled()
         assert lines["solver, CPU"].startswith("compiled, /" if compiled else "not compiled: ")
 
     @pytest.mark.slow
@@ -144,7 +145,7 @@ class TestImport:
     def test_a_sentence_by_import_and_by_command(self, instead, packages, expected):
         folder = instead(packages)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
-        for code in (["-c", "import pt3d_largesteps"], ["-m", "pt3d_largesteps", "reconstruct", *SMALL]):
+        for code in (["-c", "from pt3d_largesteps import visual_hull"], ["-m", "pt3d_largesteps", "reconstruct", *SMALL]):
             result = subprocess.run([sys.executable, *code], env=environment, capture_output=True, text=True, check=False)
             assert result.returncode == 1
             assert f"pt3d_largesteps {expected}" in result.stderr.splitlines()[-1]
