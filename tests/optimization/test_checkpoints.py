@@ -81,7 +81,7 @@ class TestCheckpoints:
             result = optimize(ico_sphere(2), Slow(), config, checkpoint=sys.argv[1], checkpoint_every=3)
             torch.save((result.history.losses, result.meshes.verts_packed()), sys.argv[1] + ".result")
         """)
-        tests = os.path.dirname(__file__)
+        tests = os.path.dirname(os.path.dirname(__file__))
 
         def command(name: str, seconds: float) -> list[str]:
             return [sys.executable, "-c", program, str(tmp_path / name), tests, str(seconds)]
