@@ -49,13 +49,14 @@ def uneven(meshes: Meshes) -> Meshes:
 
 
 def test_each_mesh_goes_the_way_it_goes_alone():
-    settings = Settings(steps=6, views=3, resolution=24, remesh=False)
+    # From a sphere: in a hull rounding decides which edges are split.
+    settings = Settings(steps=6, views=3, resolution=24, remesh=False, start="sphere")
     shapes = [into_unit_ball(uneven(mesh)) for mesh in (ico_sphere(2), torus(0.4, 1.0, 12, 20), ico_sphere(3))]
     together = reconstruct_together(shapes, settings)
     for shape, run in zip(shapes, together, strict=True):
         alone = reconstruct(shape, settings)
-        torch.testing.assert_close(run.meshes.verts_packed(), alone.meshes.verts_packed(), rtol=0, atol=1e-4)
-        assert run.history.mean_losses == pytest.approx(alone.history.mean_losses, rel=1e-3)
+        torch.testing.assert_close(run.meshes.verts_packed(), alone.meshes.verts_packed(), rtol=0, atol=1e-5)
+        assert run.history.mean_losses == pytest.approx(alone.history.mean_losses, rel=1e-4)
 
 
 def test_a_folder_with_a_bad_file_and_what_is_done_already(targets, tmp_path, capsys):
