@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <initializer_list>
 #include <sstream>
 #include <string>
 
@@ -57,11 +58,23 @@ inline Tensor empty(const int64_t* sizes, int64_t dim, ScalarType type, int32_t 
   for (int64_t k = dim; k-- > 0; stride *= sizes[k]) strides[k] = stride;
   const int32_t dtype = type == ScalarType::Double  ? aoti_torch_dtype_float64()
                         : type == ScalarType::Float ? aoti_torch_dtype_float32()
+                        : type == ScalarType::Int   ? aoti_torch_dtype_int32()
                                                     : aoti_torch_dtype_uint8();
   AtenTensorHandle handle;
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dim, sizes, strides, dtype, device_type, device_index, &handle));
   return Tensor(handle);
 }
+
+inline Tensor empty_on_cpu(std::initializer_list<int64_t> sizes, ScalarType type) {
+  return empty(sizes.begin(), static_cast<int64_t>(sizes.size()), type, aoti_torch_device_type_cpu(), 0);
+}
+
+inline void check_array(const Tensor& tensor, const char* name, ScalarType type, const char* type_name, int64_t dim) {
+  check(tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == dim && tensor.is_contiguous(), name,
+        "a contiguous ", type_name, " tensor of ", dim, " dimensions on the CPU");
+}
+
+inline int num_threads() { return static_cast<int>(torch::stable::get_num_threads()); }
 
 // Whether a tensor belongs to several matrices with the same pattern, (batch, n), and not to one matrix, (n,).
 inline bool is_batch(const Tensor& tensor) { return tensor.dim() == 2; }

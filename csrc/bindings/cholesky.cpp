@@ -21,13 +21,6 @@ namespace {
 
 using namespace largesteps::bindings;
 
-void check_array(const Tensor& tensor, const char* name, ScalarType type, const char* type_name, int64_t dim) {
-  check(tensor.is_cpu() && tensor.scalar_type() == type && tensor.dim() == dim && tensor.is_contiguous(), name,
-        "a contiguous ", type_name, " tensor of ", dim, " dimensions on the CPU");
-}
-
-int num_threads() { return static_cast<int>(torch::stable::get_num_threads()); }
-
 // by_levels: makes the index for the kernels of a GPU.
 Tensor analyze(const Tensor& crow_indices, const Tensor& col_indices, const std::optional<Tensor>& positions,
                int64_t leaf_size, bool by_levels) {

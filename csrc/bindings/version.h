@@ -5,7 +5,7 @@
 
 // Goes up with every change of a schema, of what an operator means, or of a buffer's format, here and in
 // pt3d_largesteps/native/library_version.py.
-#define LARGESTEPS_LIBRARY_VERSION 1
+#define LARGESTEPS_LIBRARY_VERSION 2
 
 namespace largesteps::bindings {
 

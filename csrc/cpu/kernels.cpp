@@ -1,8 +1,5 @@
 #include "kernels.h"
 
-#include <cstdlib>
-#include <cstring>
-
 #include "kernels_by_set.h"
 
 namespace largesteps {
@@ -10,16 +7,14 @@ namespace {
 
 Kernels choose() {
 #if LARGESTEPS_X86
-  // For tests of lesser sets on a better processor: the name of the best set to use.
-  const char* limit = std::getenv("PT3D_LARGESTEPS_INSTRUCTION_SET");
-  const bool no_vectors = limit && std::strcmp(limit, "baseline") == 0;
-  const bool no_avx512 = no_vectors || (limit && std::strcmp(limit, "avx2") == 0);
-  __builtin_cpu_init();
-  if (!no_avx512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma")) {
-    return avx512_kernels();
+  switch (best_instruction_set()) {
+    case InstructionSet::kAvx512:
+      return avx512_kernels();
+    case InstructionSet::kAvx2:
+      return avx2_kernels();
+    case InstructionSet::kBaseline:
+      break;
   }
-  if (!no_vectors && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_kernels();
 #endif
   return baseline_kernels();
 }

@@ -31,7 +31,7 @@ import torch
 FOLDER, NO_EXTENSION = "PT3D_LARGESTEPS_EXTENSION", "PT3D_LARGESTEPS_NO_EXTENSION"
 
 # The same values as in setup.py.
-LAYERS = ("threads", "dissection", "structure", "cpu")
+LAYERS = ("threads", "dissection", "structure", "cpu", "renderer")
 TORCH_TARGET_VERSION = "0x020b000000000000"
 CXX_ARGUMENTS = ("-O3", "-fno-wrapv", "-fvisibility=hidden")
 SECONDS = 900  # for a build; one core takes less than a minute
@@ -102,6 +102,7 @@ def sources(csrc: Path) -> list[Path]:
     return [
         *(path for layer in LAYERS for path in sorted((csrc / layer).glob("*.cpp"))),
         csrc / "bindings/cholesky.cpp",
+        csrc / "bindings/renderer.cpp",
     ]
 
 

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 # Goes up with every change of a schema, of what an operator means, or of a buffer's format: csrc/bindings/version.h.
-VERSION = 1
+VERSION = 2
 _MARKER, _MAX_DIGITS = b"pt3d_largesteps library version ", 10
 
 

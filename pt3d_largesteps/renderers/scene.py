@@ -20,6 +20,7 @@ class Scene:
         num_images: N.
         ndc: (P, 3), NDC x and y and view-space z of the vertices of all images; differentiable.
         verts_index: (P,) int64, the packed vertex of the meshes for each row.
+        verts_to_image: (P,) int64.
         faces: (F, 3) int64 into ``ndc``.
         face_to_image: (F,) int64.
         edges: (E, 2) int64 into ``ndc``.
@@ -30,6 +31,7 @@ class Scene:
     num_images: int
     ndc: Tensor
     verts_index: Tensor
+    verts_to_image: Tensor
     faces: Tensor
     face_to_image: Tensor
     edges: Tensor
@@ -49,13 +51,19 @@ def check_views(meshes: Any, cameras: Any) -> int:
     return max(num_meshes, num_cameras)
 
 
-def make_scene(meshes: Any, cameras: Any) -> Scene:
-    """Projects N meshes for N cameras, one mesh for all cameras, or all meshes for one camera."""
-    num_images, num_meshes = check_views(meshes, cameras), len(meshes)
+def check_scene(meshes: Any, cameras: Any) -> int:
+    """The same, and that the cameras are float32 and on the meshes' device."""
+    num_images = check_views(meshes, cameras)
     if torch.device(cameras.device) != torch.device(meshes.device):
         raise ValueError(f"cameras: expected them on {meshes.device}, as the meshes, got cameras on {cameras.device}")
     if cameras.R.dtype != torch.float32:
         raise TypeError(f"cameras: expected float32 cameras, as PyTorch3D's rasteriser does, got {cameras.R.dtype}")
+    return num_images
+
+
+def make_scene(meshes: Any, cameras: Any) -> Scene:
+    """Projects N meshes for N cameras, one mesh for all cameras, or all meshes for one camera."""
+    num_images, num_meshes = check_scene(meshes, cameras), len(meshes)
     if meshes.isempty():
         return _empty_scene(num_images, meshes.device)
     faces, edges = meshes.faces_packed(), meshes.edges_packed()
@@ -70,6 +78,7 @@ def make_scene(meshes: Any, cameras: Any) -> Scene:
             num_images,
             ndc.reshape(-1, 3),
             torch.arange(num_verts, device=meshes.device).repeat(num_images),
+            verts_to_image=image.repeat_interleave(num_verts),
             face_to_image=image.repeat_interleave(faces.shape[0]),
             edge_to_image=image.repeat_interleave(edges.shape[0]),
             **arrays,
@@ -79,6 +88,7 @@ def make_scene(meshes: Any, cameras: Any) -> Scene:
         num_images,
         ndc.index_select(0, meshes.verts_padded_to_packed_idx()),
         torch.arange(meshes.verts_packed().shape[0], device=meshes.device),
+        verts_to_image=meshes.verts_packed_to_mesh_idx(),
         face_to_image=meshes.faces_packed_to_mesh_idx(),
         edge_to_image=meshes.edges_packed_to_mesh_idx(),
         **arrays,
@@ -88,4 +98,4 @@ def make_scene(meshes: Any, cameras: Any) -> Scene:
 def _empty_scene(num_images: int, device: torch.device) -> Scene:
     none = torch.zeros(0, dtype=torch.int64, device=device)
     triples, pairs = none.view(0, 3), none.view(0, 2)
-    return Scene(num_images, triples.float(), none, triples, none, pairs, triples, none)
+    return Scene(num_images, triples.to(torch.float32), none, none, triples, none, pairs, triples, none)

@@ -13,6 +13,7 @@ with L_lm the coefficients of the radiance and Y_lm the real spherical harmonics
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,27 +21,28 @@ from torch import Tensor, nn
 from pt3d_largesteps._checks import check_finite, check_number, describe
 
 _BAND_WEIGHTS = (math.pi, *(2 * math.pi / 3,) * 3, *(math.pi / 4,) * 5)  # A_l of the clamped cosine
+_C1, _C2, _C20 = math.sqrt(3 / (4 * math.pi)), 0.5 * math.sqrt(15 / math.pi), 0.25 * math.sqrt(5 / math.pi)
+_CONSTANTS = (0.5 * math.sqrt(1 / math.pi), _C1, _C1, _C1, _C2, _C2, _C20, _C2, 0.5 * _C2)  # of the nine polynomials
+_FACTORS = tuple(weight * constant / math.pi for weight, constant in zip(_BAND_WEIGHTS, _CONSTANTS, strict=True))
 
 
 def spherical_harmonics(directions: Tensor) -> Tensor:
     """The nine real spherical harmonics (..., 9) up to order 2 of unit vectors (..., 3)."""
-    x, y, z = directions.unbind(-1)
-    band0 = torch.full_like(x, 0.5 * math.sqrt(1 / math.pi))
-    c1 = math.sqrt(3 / (4 * math.pi))
-    c2 = 0.5 * math.sqrt(15 / math.pi)
-    c20 = 0.25 * math.sqrt(5 / math.pi)
-    band2 = (c2 * x * y, c2 * y * z, c20 * (3 * z * z - 1), c2 * x * z, 0.5 * c2 * (x * x - y * y))
-    return torch.stack([band0, c1 * y, c1 * z, c1 * x, *band2], dim=-1)
+    return SphericalHarmonicsLight.basis(directions) * directions.new_tensor(_CONSTANTS)
 
 
 class SphericalHarmonicsLight(nn.Module):
     """A distant light given by nine coefficients per colour channel.
 
     Args:
-        coefficients: radiance L_lm, (9, 3), in the order of this file; a buffer, moved by ``.to()``.
+        coefficients: radiance L_lm, (9, 3), in the order of this file, for all images, or (N, 9, 3), one light for each of N
+            images. Where they require a gradient, pictures are differentiable in them.
+        gains: (3,) or (N, 3), factors of the channels, for the exposure and the white balance of photographs; as the
+            coefficients, for all images or for each. Default: 1.
 
     Raises:
-        ValueError: another shape, or coefficients that are NaN or infinite.
+        ValueError: another shape, or numbers that are NaN or infinite; in a call of a renderer, lights or gains for another
+            number of images.
 
     Example:
         >>> light = SphericalHarmonicsLight.from_directions(directions, colors, ambient=0.4)
@@ -48,13 +50,27 @@ class SphericalHarmonicsLight(nn.Module):
     """
 
     coefficients: Tensor
+    gains: Tensor | None
 
-    def __init__(self, coefficients: Tensor) -> None:
+    def __init__(self, coefficients: Tensor, gains: Tensor | None = None) -> None:
         super().__init__()
-        if not isinstance(coefficients, Tensor) or coefficients.shape != (9, 3):
-            raise ValueError(f"coefficients: expected a tensor of shape (9, 3), got {describe(coefficients)}")
-        check_finite("coefficients", coefficients)
-        self.register_buffer("coefficients", coefficients.detach().clone())
+        if not isinstance(coefficients, Tensor) or coefficients.dim() not in (2, 3) or coefficients.shape[-2:] != (9, 3):
+            raise ValueError(f"coefficients: expected a tensor of shape (9, 3) or (N, 9, 3), got {describe(coefficients)}")
+        check_finite("coefficients", coefficients.detach())
+        if gains is not None:
+            if not isinstance(gains, Tensor) or gains.dim() not in (1, 2) or gains.shape[-1] != 3:
+                raise ValueError(f"gains: expected a tensor of shape (3,) or (N, 3), got {describe(gains)}")
+            check_finite("gains", gains.detach())
+        self._keep("coefficients", coefficients)
+        self._keep("gains", gains)
+
+    def _keep(self, name: str, values: Tensor | None) -> None:
+        """As a parameter, if it is one; else as a buffer, moved by ``.to()``."""
+        if isinstance(values, nn.Parameter):
+            self.register_parameter(name, values)
+        else:
+            copied = values if values is None or values.requires_grad else values.detach().clone()
+            self.register_buffer(name, copied)
 
     @classmethod
     def from_directions(cls, directions: Tensor, colors: Tensor, ambient: float = 0.0) -> SphericalHarmonicsLight:
@@ -99,8 +115,35 @@ class SphericalHarmonicsLight(nn.Module):
 
     def forward(self, normals: Tensor) -> Tensor:
         """Reflected radiance (V, 3) of a white diffuse surface: E(n) / pi, for unit normals (V, 3)."""
-        weights = self.coefficients.new_tensor(_BAND_WEIGHTS)[:, None] / math.pi
-        return spherical_harmonics(normals) @ (weights * self.coefficients).to(normals)
+        return self.basis(normals) @ self.polynomials(1)[0].to(normals)
+
+    @staticmethod
+    def basis(normals: Tensor) -> Tensor:
+        """(V, 9): the polynomials of this file, without their constants."""
+        x, y, z = normals.unbind(-1)
+        return torch.stack([torch.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], dim=-1)
+
+    def polynomials(self, num_images: int) -> Tensor:
+        """(1, 9, 3) or (num_images, 9, 3): the reflected radiance as coefficients of :meth:`basis`, times the gains."""
+        factors = self.coefficients.new_tensor(_FACTORS)[:, None]
+        table = (factors * self.coefficients).reshape(-1, 9, 3)
+        if self.gains is not None:
+            table = table * self.gains.reshape(-1, 1, 3).to(table)
+        if len(table) not in (1, num_images):
+            raise ValueError(f"light: expected one for all images, or {num_images} lights or gains, got {len(table)}")
+        return table
+
+    def of_images(self, index: Sequence[int], count: int) -> SphericalHarmonicsLight:
+        """The lights and gains of some of ``count`` images; what all images share stays."""
+        chosen = torch.tensor(index, dtype=torch.int64, device=self.coefficients.device)
+        coefficients, gains = self.coefficients, self.gains
+        if coefficients.dim() == 3 and len(coefficients) == count:
+            coefficients = coefficients[chosen]
+        if gains is not None and gains.dim() == 2 and len(gains) == count:
+            gains = gains[chosen]
+        if coefficients is self.coefficients and gains is self.gains:
+            return self
+        return SphericalHarmonicsLight(coefficients, gains)
 
 
 def vertex_normals(verts: Tensor, faces: Tensor) -> Tensor:

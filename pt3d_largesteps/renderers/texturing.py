@@ -41,13 +41,13 @@ def surface_colors(meshes: Any, faces: Tensor, weights: Tensor) -> Tensor:
     if meshes.isempty():
         return weights.new_zeros(0, 3)  # PyTorch3D's packed values of empty textures have other shapes
     if isinstance(textures, TexturesVertex):
-        features = _checked("verts_features", textures.verts_features_packed()).to(weights)
+        features = checked_values("verts_features", textures.verts_features_packed()).to(weights)
         corners = features.index_select(0, meshes.faces_packed().index_select(0, faces).flatten()).view(-1, 3, 3)
         return (weights[..., None] * corners).sum(1)
     if isinstance(textures, TexturesUV):
         return _sample_maps(meshes, faces, weights)
     if isinstance(textures, TexturesAtlas):
-        _checked("atlas", textures.atlas_packed())
+        checked_values("atlas", textures.atlas_packed())
         row = SimpleNamespace(pix_to_face=faces.view(1, 1, -1, 1), bary_coords=weights.view(1, 1, -1, 1, 3))
         return textures.sample_textures(row).view(-1, 3).to(weights)
     raise TypeError(f"meshes.textures: expected TexturesVertex, TexturesUV or TexturesAtlas, got {describe(textures)}")
@@ -90,7 +90,7 @@ def _dtype(textures: Any) -> torch.dtype:
     return torch.float32
 
 
-def _checked(name: str, values: Tensor) -> Tensor:
+def checked_values(name: str, values: Tensor) -> Tensor:
     """The values (..., C) of textures, if they are floating point and C is 3."""
     if values.shape[-1] != 3:
         raise ValueError(f"meshes.textures: expected {name} of 3 channels, got {describe(values)}")
@@ -101,7 +101,7 @@ def _checked(name: str, values: Tensor) -> Tensor:
 def _sample_maps(meshes: Any, faces: Tensor, weights: Tensor) -> Tensor:
     """Colours (K, 3) from the maps of ``TexturesUV``; all points of a map are looked up at once."""
     textures = meshes.textures
-    maps = _checked("maps", textures.maps_padded()).to(weights)
+    maps = checked_values("maps", textures.maps_padded()).to(weights)
     corners = corner_uvs(textures).to(weights).index_select(0, faces)  # (K, 3, 2)
     uvs = (weights[..., None] * corners).sum(1)
     grid = torch.stack([2 * uvs[:, 0] - 1, 1 - 2 * uvs[:, 1]], dim=1)

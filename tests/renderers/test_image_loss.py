@@ -58,7 +58,7 @@ def test_gradients_point_to_the_target():
         (torch.zeros(3, 20, 24), "images: expected"),
         (None, "images: expected"),
         (torch.full((3, 20, 24, 4), math.nan), "images: expected finite numbers"),
-        (torch.zeros(3, 20, 24, 4, dtype=torch.uint8), "images: expected a real floating-point dtype"),
+        (torch.zeros(3, 20, 24, 4, dtype=torch.int32), "images: expected a real floating-point dtype"),
     ],
 )
 def test_bad_images(images, message):

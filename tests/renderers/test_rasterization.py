@@ -14,7 +14,7 @@ from pytorch3d.renderer import (
 from pytorch3d.structures import Meshes, join_meshes_as_batch
 from pytorch3d.utils import ico_sphere, torus
 
-from pt3d_largesteps.renderers import PyTorch3DRenderer, rasterization
+from pt3d_largesteps.renderers import PyTorch3DRenderer, plain, rasterization
 from pt3d_largesteps.renderers.scene import make_scene
 from support.shapes import empty, grid, real_mesh
 
@@ -106,7 +106,7 @@ def test_the_way_over_pytorch3ds_rasteriser_sees_the_same():
     for views in (cameras("fov", (24, 40)), inside):
         renderer = PyTorch3DRenderer((24, 40))
         z_clip = 0.5 if views is not inside else 0.1
-        theirs = renderer._visible_faces_pytorch3d(make_scene(batch, views), True, z_clip)
+        theirs = plain.visible_faces_pytorch3d(renderer._style(), make_scene(batch, views), True, z_clip)
         ours = renderer.visible_faces(batch, views)
         assert torch.equal(ours.pix_to_face, theirs.pix_to_face)
         torch.testing.assert_close(ours.zbuf, theirs.zbuf)

@@ -211,7 +211,9 @@ class TestErrors:
             PyTorch3DRenderer(8)(ico_sphere(0).verts_packed(), cameras_on("cpu"))
 
     def test_light_coefficients(self):
-        with pytest.raises(ValueError, match=r"coefficients: expected a tensor of shape \(9, 3\), got .*\(4, 3\)"):
+        with pytest.raises(
+            ValueError, match=r"coefficients: expected a tensor of shape \(9, 3\) or \(N, 9, 3\), got .*\(4, 3\)"
+        ):
             SphericalHarmonicsLight(torch.zeros(4, 3))
         with pytest.raises(ValueError, match="coefficients: expected finite numbers, got nan"):
             SphericalHarmonicsLight(torch.full((9, 3), math.nan))

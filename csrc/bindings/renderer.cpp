@@ -1,0 +1,457 @@
+// The operators of the renderer on the CPU. They check arguments and convert tensors to pointers; ../renderer computes.
+//
+// The picture of a batch takes these steps, each an operator with its backward pass where it has one:
+//
+//   mesh_index     the faces and their neighbours, once for each topology
+//   render_points  vertices, cameras, light, colours -> the points of each image
+//   rasterize      the points -> the visible face of each pixel, and the crossings of outlines
+//   draw           points and faces -> pictures;  compare -> only their difference from given ones
+//   blend          the outlines of pictures that were drawn otherwise
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "../renderer/render.h"
+#include "checks.h"
+
+namespace {
+
+using namespace largesteps::bindings;
+using largesteps::renderer::Batch;
+using largesteps::renderer::Camera;
+using largesteps::renderer::Crossing;
+using largesteps::renderer::Difference;
+using largesteps::renderer::Drawing;
+using largesteps::renderer::Frame;
+using largesteps::renderer::MeshIndex;
+using largesteps::renderer::Mode;
+using largesteps::renderer::Target;
+using largesteps::renderer::VertexGradients;
+using largesteps::renderer::Vertices;
+namespace renderer = largesteps::renderer;
+
+// Runs the function with a number of the tensor's type. What it throws, for want of memory, becomes torch's exception.
+template <typename Function>
+void with_type(const Tensor& tensor, const char* name, Function function) {
+  std::string error;
+  const bool of_doubles = is_double(tensor, name);
+  try {
+    if (of_doubles) {
+      function(double());
+    } else {
+      function(float());
+    }
+  } catch (const std::exception& exception) {
+    error = exception.what();
+  }
+  STD_TORCH_CHECK(error.empty(), error);
+}
+
+template <typename T>
+const T* data_of(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+template <typename T>
+const T* data_of(const std::optional<Tensor>& tensor) {
+  return tensor ? static_cast<const T*>(tensor->const_data_ptr()) : nullptr;
+}
+template <typename T>
+T* data_of(Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+Batch batch_of(const Tensor& index, int64_t num_images) {
+  check_array(index, "index", ScalarType::Int, "int32", 1);
+  const auto* data = data_of<int32_t>(index);
+  check(renderer::looks_valid(data, index.numel()), "index", "a buffer made by mesh_index");
+  const Batch batch = {{data}, num_images, num_threads()};
+  const int64_t num_meshes = data[renderer::kNumMeshes];
+  check(num_meshes > 0 && num_images >= num_meshes && num_images % num_meshes == 0, "images", "equally many for each of ",
+        num_meshes, " meshes, got ", num_images);
+  return batch;
+}
+
+void check_floats(const Tensor& tensor, const char* name, const Tensor& like) {
+  check(tensor.is_cpu() && tensor.is_contiguous() && tensor.scalar_type() == like.scalar_type(), name,
+        "a contiguous tensor on the CPU of the vertices' dtype");
+}
+
+int32_t quads_of(const Batch& batch, const Tensor& points) {
+  check(points.is_cpu() && points.is_contiguous() && points.dim() == 2 && points.size(0) == batch.num_rows() &&
+            points.size(1) >= 4 && points.size(1) % 4 == 0 && points.size(1) <= 1024,
+        "points", "contiguous rows of 4, 8, 12, ... numbers for each vertex of each image, ", batch.num_rows(), " in all");
+  check(points.numel() < (int64_t{1} << 33), "points", "fewer than 2^33 numbers");  // rows of quads are counted in int32
+  return static_cast<int32_t>(points.size(1) / 4);
+}
+
+Tensor mesh_index(const Tensor& faces, const Tensor& vert_first, const Tensor& face_first, const Tensor& positions) {
+  check_array(faces, "faces", ScalarType::Long, "int64", 2);
+  check_array(vert_first, "vert_first", ScalarType::Long, "int64", 1);
+  check_array(face_first, "face_first", ScalarType::Long, "int64", 1);
+  check_array(positions, "positions", ScalarType::Float, "float32", 2);
+  check(vert_first.numel() >= 1 && face_first.numel() == vert_first.numel(), "face_first",
+        "as many numbers as vert_first, at least one");
+  const int64_t num_meshes = vert_first.numel() - 1;
+  const auto *first_vert = data_of<int64_t>(vert_first), *first_face = data_of<int64_t>(face_first);
+  check(faces.size(1) == 3 && first_face[num_meshes] == faces.size(0), "faces", "the shape (", first_face[num_meshes], ", 3)");
+  check(positions.size(1) == 3 && first_vert[num_meshes] == positions.size(0), "positions", "the shape (",
+        first_vert[num_meshes], ", 3)");
+  for (const auto* first : {first_vert, first_face}) {
+    check(first[0] == 0 && std::is_sorted(first, first + num_meshes + 1), first == first_vert ? "vert_first" : "face_first",
+          "numbers that begin with 0 and do not fall");
+  }
+  std::vector<int32_t> buffer;
+  std::string error;
+  try {
+    buffer = renderer::make_mesh_index(data_of<int64_t>(faces), num_meshes, first_vert, first_face, data_of<float>(positions));
+  } catch (const std::exception& exception) {
+    error = exception.what();
+  }
+  STD_TORCH_CHECK(error.empty(), error);
+  Tensor index = empty_on_cpu({static_cast<int64_t>(buffer.size())}, ScalarType::Int);
+  std::copy(buffer.begin(), buffer.end(), data_of<int32_t>(index));
+  return index;
+}
+
+void check_vertices(const Batch& batch, const Tensor& verts, const Tensor& view, const Tensor& projection,
+                    const std::optional<Tensor>& light, const std::optional<Tensor>& colors) {
+  const int64_t num_verts = batch.index[renderer::kNumVerts], num_images = batch.num_images;
+  check_floats(verts, "verts", verts), check_floats(view, "view", verts), check_floats(projection, "projection", verts);
+  check(verts.dim() == 2 && verts.size(0) == num_verts && verts.size(1) == 3, "verts", "the shape (", num_verts, ", 3)");
+  check(view.dim() == 3 && view.size(1) == 4 && view.size(2) == 4, "view", "the shape (images, 4, 4)");
+  check(projection.dim() == 3 && projection.size(0) == num_images && projection.size(1) == 4 && projection.size(2) == 4,
+        "projection", "the shape (", num_images, ", 4, 4)");
+  if (light) {
+    check_floats(*light, "light", verts);
+    check(light->dim() == 3 && (light->size(0) == 1 || light->size(0) == num_images) && light->size(1) == 9 && light->size(2) == 3,
+          "light", "the shape (1, 9, 3) or (", num_images, ", 9, 3)");
+  }
+  if (colors) {
+    check_floats(*colors, "colors", verts);
+    check(light.has_value(), "colors", "a light with them");
+    check(colors->dim() == 2 && colors->size(0) == num_verts && colors->size(1) == 3, "colors", "the shape (", num_verts, ", 3)");
+  }
+}
+
+template <typename T>
+Vertices<T> vertices_of(const Tensor& verts, const Tensor& view, const Tensor& projection, const std::optional<Tensor>& light,
+                        const std::optional<Tensor>& colors) {
+  return {data_of<T>(verts), data_of<T>(view),      data_of<T>(projection), data_of<T>(light),
+          light && light->size(0) > 1, data_of<T>(colors)};
+}
+
+std::tuple<Tensor, Tensor> render_points(const Tensor& verts, const Tensor& view, const Tensor& projection,
+                                         const std::optional<Tensor>& light, const std::optional<Tensor>& colors,
+                                         const Tensor& index) {
+  const Batch batch = batch_of(index, view.dim() > 0 ? view.size(0) : 0);
+  check_vertices(batch, verts, view, projection, light, colors);
+  const int64_t quads = light ? (colors ? 3 : 2) : 1;
+  Tensor points = empty_on_cpu({batch.num_rows(), 4 * quads}, verts.scalar_type());
+  Tensor normals = empty_on_cpu({light ? verts.size(0) : 0, 4}, verts.scalar_type());
+  with_type(verts, "verts", [&](auto number) {
+    using T = decltype(number);
+    renderer::make_points(batch, vertices_of<T>(verts, view, projection, light, colors), data_of<T>(points), data_of<T>(normals));
+  });
+  return {points, normals};
+}
+
+// needed: bits for verts, view, projection, light, colors. The others' gradients are empty tensors.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> render_points_backward(
+    const Tensor& gradient, const Tensor& verts, const Tensor& view, const Tensor& projection, const std::optional<Tensor>& light,
+    const std::optional<Tensor>& colors, const Tensor& index, const Tensor& points, const Tensor& normals, int64_t needed) {
+  const Batch batch = batch_of(index, view.dim() > 0 ? view.size(0) : 0);
+  check_vertices(batch, verts, view, projection, light, colors);
+  quads_of(batch, points), check_floats(points, "points", verts);
+  const Tensor given = gradient.is_contiguous() ? gradient : torch::stable::contiguous(gradient);
+  check_floats(given, "gradient", verts);
+  check(given.dim() == 2 && given.size(0) == points.size(0) && given.size(1) == points.size(1), "gradient", "the shape of the points");
+  check_floats(normals, "normals", verts);
+  check(!light || (normals.dim() == 2 && normals.size(0) == verts.size(0) && normals.size(1) == 4), "normals",
+        "those that render_points made");
+  const ScalarType type = verts.scalar_type();
+  auto like = [&](int bit, std::initializer_list<int64_t> sizes) {
+    return needed >> bit & 1 ? empty_on_cpu(sizes, type) : empty_on_cpu({0}, type);
+  };
+  Tensor to_verts = like(0, {verts.size(0), 3}), to_view = like(1, {batch.num_images, 4, 4});
+  Tensor to_projection = like(2, {batch.num_images, 4, 4}), to_light = like(3, {light ? light->size(0) : 0, 9, 3});
+  Tensor to_colors = like(4, {colors ? verts.size(0) : 0, 3});
+  with_type(verts, "verts", [&](auto number) {
+    using T = decltype(number);
+    auto to = [&](int bit, Tensor& tensor) { return needed >> bit & 1 ? data_of<T>(tensor) : nullptr; };
+    const VertexGradients<T> gradients = {to(0, to_verts), to(1, to_view), to(2, to_projection), light ? to(3, to_light) : nullptr,
+                                          colors ? to(4, to_colors) : nullptr};
+    renderer::make_points_backward(batch, vertices_of<T>(verts, view, projection, light, colors), data_of<T>(points),
+                                   data_of<T>(normals), data_of<T>(given), gradients);
+  });
+  return {to_verts, to_view, to_projection, to_light, to_colors};
+}
+
+void check_size(int64_t height, int64_t width) {
+  check(height > 0 && width > 0 && height <= 32768 && width <= 32768, "image_size", "from 1 to 32,768 rows and columns, got ",
+        height, " and ", width);
+}
+
+// z_clip: negative for none.
+std::tuple<Tensor, Tensor, Tensor> rasterize(const Tensor& points, const Tensor& index, int64_t num_images, int64_t height,
+                                             int64_t width, bool perspective, double z_clip, bool culls, bool outlined) {
+  const Batch batch = batch_of(index, num_images);
+  const int32_t quads = quads_of(batch, points);
+  check_size(height, width);
+  const int64_t pitch = Frame<float>::pitch_of(static_cast<int>(width));
+  Tensor depth = empty_on_cpu({num_images, height, pitch}, points.scalar_type());
+  Tensor faces = empty_on_cpu({num_images, height, pitch}, ScalarType::Int);
+  std::vector<Crossing> crossings;
+  with_type(points, "points", [&](auto number) {
+    using T = decltype(number);
+    const Frame<T> frame(static_cast<int>(height), static_cast<int>(width));
+    const Camera<T> camera = {perspective, z_clip >= 0, culls, z_clip >= 0 ? static_cast<T>(z_clip) : T(0)};
+    crossings = renderer::rasterize(batch, frame, camera, data_of<T>(points), quads, outlined, data_of<T>(depth), data_of<int32_t>(faces));
+  });
+  Tensor rows = empty_on_cpu({static_cast<int64_t>(crossings.size()), 6}, ScalarType::Int);
+  std::copy(crossings.begin(), crossings.end(), reinterpret_cast<Crossing*>(data_of<int32_t>(rows)));
+  return {depth, faces, rows};
+}
+
+template <typename T>
+Drawing<T> drawing_of(const Tensor& points, int32_t quads, const Tensor* faces, const Tensor& crossings, bool perspective, Mode mode,
+                      int32_t channels, const std::vector<double>& background) {
+  Drawing<T> d = {data_of<T>(points),
+                  quads,
+                  faces ? data_of<int32_t>(*faces) : nullptr,
+                  reinterpret_cast<const Crossing*>(data_of<int32_t>(crossings)),
+                  crossings.size(0),
+                  perspective,
+                  mode,
+                  channels,
+                  {}};
+  for (size_t k = 0; k < std::min<size_t>(4, background.size()); ++k) d.background[k] = static_cast<T>(background[k]);
+  return d;
+}
+
+void check_crossings(const Tensor& crossings) {
+  check_array(crossings, "crossings", ScalarType::Int, "int32", 2);
+  check(crossings.size(1) == 6, "crossings", "those that rasterize found");
+}
+
+struct Request {  // what draw and compare have in common
+  Batch batch;
+  int32_t quads;
+  int height, width;
+  Mode mode;
+  int32_t channels;
+};
+
+Request request_of(const Tensor& points, const Tensor& faces, const Tensor& crossings, const Tensor& index, int64_t width,
+                   int64_t mode) {
+  check_array(faces, "faces", ScalarType::Int, "int32", 3);
+  check_crossings(crossings);
+  check_size(faces.size(1), width);
+  check(faces.size(2) == Frame<float>::pitch_of(static_cast<int>(width)), "faces", "those that rasterize found for this width");
+  const Batch batch = batch_of(index, faces.size(0));
+  const int32_t quads = quads_of(batch, points);
+  check(mode >= 0 && mode <= 4, "mode", "a number from 0 to 4");
+  const Mode which = static_cast<Mode>(mode);
+  check(quads >= (which == Mode::kProduct ? 3 : which == Mode::kSilhouette || which == Mode::kWeights ? 1 : 2), "points",
+        "attributes for this mode");
+  const int32_t channels = which == Mode::kSilhouette   ? 1
+                           : which == Mode::kWeights    ? 3
+                           : which == Mode::kAttributes ? 4 * (quads - 1)
+                                                        : 4;
+  return {batch, quads, static_cast<int>(faces.size(1)), static_cast<int>(width), which, channels};
+}
+
+Tensor draw(const Tensor& points, const Tensor& faces, const Tensor& crossings, const Tensor& index, int64_t width, bool perspective,
+            int64_t mode, const std::vector<double> background) {
+  const Request r = request_of(points, faces, crossings, index, width, mode);
+  Tensor images = empty_on_cpu({faces.size(0), faces.size(1), width, r.channels}, points.scalar_type());
+  with_type(points, "points", [&](auto number) {
+    using T = decltype(number);
+    renderer::draw(r.batch, Frame<T>(r.height, r.width),
+                   drawing_of<T>(points, r.quads, &faces, crossings, perspective, r.mode, r.channels, background), data_of<T>(images));
+  });
+  return images;
+}
+
+void check_images(const Tensor& images, const char* name, const Tensor& points, int64_t num_images, int64_t height, int64_t width,
+                  int64_t channels) {
+  check_floats(images, name, points);
+  check(images.dim() == 4 && images.size(0) == num_images && images.size(1) == height && images.size(2) == width &&
+            images.size(3) == channels,
+        name, "the shape (", num_images, ", ", height, ", ", width, ", ", channels, ")");
+}
+
+Tensor draw_backward(const Tensor& gradient, const Tensor& points, const Tensor& faces, const Tensor& crossings, const Tensor& index,
+                     int64_t width, bool perspective, int64_t mode, const std::vector<double> background) {
+  const Request r = request_of(points, faces, crossings, index, width, mode);
+  const Tensor given = gradient.is_contiguous() ? gradient : torch::stable::contiguous(gradient);
+  check_images(given, "gradient", points, faces.size(0), r.height, r.width, r.channels);
+  Tensor to_points = empty_on_cpu({points.size(0), points.size(1)}, points.scalar_type());
+  with_type(points, "points", [&](auto number) {
+    using T = decltype(number);
+    renderer::draw_backward(r.batch, Frame<T>(r.height, r.width),
+                            drawing_of<T>(points, r.quads, &faces, crossings, perspective, r.mode, r.channels, background),
+                            data_of<T>(given), data_of<T>(to_points));
+  });
+  return to_points;
+}
+
+struct Blending {
+  Batch batch;
+  int32_t quads, channels;
+  int height, width;
+};
+
+Blending blending_of(const Tensor& images, const Tensor& points, const Tensor& crossings, const Tensor& index) {
+  check_crossings(crossings);
+  check(images.dim() == 4 && images.size(3) <= 1024, "images", "the shape (N, H, W, C), with C at most 1024");
+  check_size(images.size(1), images.size(2));
+  const Batch batch = batch_of(index, images.size(0));
+  const int32_t quads = quads_of(batch, points);
+  check(images.scalar_type() == points.scalar_type() && images.is_cpu(), "images", "the dtype and device of the points");
+  return {batch, quads, static_cast<int32_t>(images.size(3)), static_cast<int>(images.size(1)), static_cast<int>(images.size(2))};
+}
+
+Tensor copy_of(const Tensor& images) {
+  const Tensor contiguous = images.is_contiguous() ? images : torch::stable::contiguous(images);
+  Tensor result = empty_on_cpu({images.size(0), images.size(1), images.size(2), images.size(3)}, images.scalar_type());
+  const size_t size = images.scalar_type() == ScalarType::Double ? 8 : 4;
+  const auto* from = static_cast<const char*>(contiguous.const_data_ptr());
+  std::copy(from, from + size * static_cast<size_t>(images.numel()), static_cast<char*>(result.mutable_data_ptr()));
+  return result;
+}
+
+Tensor blend(const Tensor& images, const Tensor& points, const Tensor& crossings, const Tensor& index) {
+  const Blending b = blending_of(images, points, crossings, index);
+  Tensor result = copy_of(images);
+  with_type(points, "points", [&](auto number) {
+    using T = decltype(number);
+    renderer::blend(b.batch, Frame<T>(b.height, b.width),
+                    drawing_of<T>(points, b.quads, nullptr, crossings, false, Mode::kAttributes, b.channels, {}), data_of<T>(result));
+  });
+  return result;
+}
+
+std::tuple<Tensor, Tensor> blend_backward(const Tensor& gradient, const Tensor& images, const Tensor& points, const Tensor& crossings,
+                                          const Tensor& index) {
+  const Blending b = blending_of(images, points, crossings, index);
+  const Tensor contiguous = images.is_contiguous() ? images : torch::stable::contiguous(images);
+  Tensor to_images = copy_of(gradient), to_points = empty_on_cpu({points.size(0), points.size(1)}, points.scalar_type());
+  check_images(to_images, "gradient", points, images.size(0), b.height, b.width, b.channels);
+  with_type(points, "points", [&](auto number) {
+    using T = decltype(number);
+    renderer::blend_backward(b.batch, Frame<T>(b.height, b.width),
+                             drawing_of<T>(points, b.quads, nullptr, crossings, false, Mode::kAttributes, b.channels, {}),
+                             data_of<T>(contiguous), data_of<T>(to_images), data_of<T>(to_points));
+  });
+  return {to_images, to_points};
+}
+
+// target_of_image: which of the targets each image is compared with.
+std::tuple<Tensor, Tensor> compare(const Tensor& points, const Tensor& faces, const Tensor& crossings, const Tensor& index,
+                                   const Tensor& targets, const std::vector<int64_t> target_of_image,
+                                   const std::optional<Tensor>& pixel_weights, const std::vector<double> channel_weights, int64_t kind,
+                                   double beta, int64_t width, bool perspective, int64_t mode, const std::vector<double> background,
+                                   bool with_gradient) {
+  const Request r = request_of(points, faces, crossings, index, width, mode);
+  check(r.mode == Mode::kSilhouette || r.mode == Mode::kShaded || r.mode == Mode::kProduct, "mode", "0, 1 or 2");
+  const bool of_bytes = targets.scalar_type() == ScalarType::Byte;
+  check(targets.is_cpu() && targets.is_contiguous() && targets.dim() == 4 && targets.size(1) == r.height && targets.size(2) == width &&
+            targets.size(3) == r.channels && (of_bytes || targets.scalar_type() == points.scalar_type()),
+        "images", "contiguous ones of the shape (..., ", r.height, ", ", width, ", ", r.channels, "), uint8 or of the vertices' dtype");
+  check(static_cast<int64_t>(target_of_image.size()) == faces.size(0), "target_of_image", faces.size(0), " numbers");
+  for (const int64_t k : target_of_image) check(k >= 0 && k < targets.size(0), "target_of_image", "numbers below ", targets.size(0));
+  check(static_cast<int32_t>(channel_weights.size()) == r.channels, "channel_weights", r.channels, " numbers");
+  check(kind >= 0 && kind <= 2, "kind", "a number from 0 to 2");
+  check(kind != 2 || beta > 0, "beta", "a number above 0, got ", beta);
+  if (pixel_weights) {
+    check_floats(*pixel_weights, "pixel_weights", points);
+    check(pixel_weights->dim() == 3 && pixel_weights->size(0) == targets.size(0) && pixel_weights->size(1) == r.height &&
+              pixel_weights->size(2) == width,
+          "pixel_weights", "the shape (", targets.size(0), ", ", r.height, ", ", width, ")");
+  }
+  Tensor losses = empty_on_cpu({faces.size(0)}, points.scalar_type());
+  Tensor gradient = with_gradient ? empty_on_cpu({points.size(0), points.size(1)}, points.scalar_type())
+                                  : empty_on_cpu({0, points.size(1)}, points.scalar_type());
+  with_type(points, "points", [&](auto number) {
+    using T = decltype(number);
+    std::vector<Target<T>> all;
+    const int64_t pixels = int64_t{r.height} * width;
+    for (const int64_t k : target_of_image) {
+      const int64_t offset = k * pixels * r.channels * static_cast<int64_t>(of_bytes ? 1 : sizeof(T));
+      Target<T> target = {static_cast<const char*>(targets.const_data_ptr()) + offset, of_bytes,
+                          pixel_weights ? data_of<T>(*pixel_weights) + k * pixels : nullptr, {}, static_cast<Difference>(kind),
+                          static_cast<T>(beta)};
+      for (size_t c = 0; c < channel_weights.size(); ++c) target.channel_weights[c] = static_cast<T>(channel_weights[c]);
+      all.push_back(target);
+    }
+    renderer::compare(r.batch, Frame<T>(r.height, r.width),
+                      drawing_of<T>(points, r.quads, &faces, crossings, perspective, r.mode, r.channels, background), all,
+                      data_of<T>(losses), with_gradient ? data_of<T>(gradient) : nullptr);
+  });
+  return {losses, gradient};
+}
+
+// The gradient that compare made, times a number for each image.
+Tensor compare_backward(const Tensor& to_losses, const Tensor& gradient, const Tensor& index) {
+  const Batch batch = batch_of(index, to_losses.numel());
+  const int64_t columns = 4 * int64_t{quads_of(batch, gradient)};
+  const Tensor scales = to_losses.is_contiguous() ? to_losses : torch::stable::contiguous(to_losses);
+  check_floats(scales, "gradient", gradient);
+  Tensor result = empty_on_cpu({gradient.size(0), gradient.size(1)}, gradient.scalar_type());
+  with_type(gradient, "gradient", [&](auto number) {
+    using T = decltype(number);
+    const T* from = data_of<T>(gradient);
+    T* to = data_of<T>(result);
+    for (int64_t n = 0; n < batch.num_images; ++n) {
+      const T scale = data_of<T>(scales)[n];
+      const int64_t begin = columns * batch.first_row(n), end = begin + columns * batch.num_verts(batch.mesh_of(n));
+      for (int64_t k = begin; k < end; ++k) to[k] = scale * from[k];
+    }
+  });
+  return result;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(pt3d_largesteps, library) {
+  library.def("mesh_index(Tensor faces, Tensor vert_first, Tensor face_first, Tensor positions) -> Tensor");
+  library.def(
+      "render_points(Tensor verts, Tensor view, Tensor projection, Tensor? light, Tensor? colors, Tensor index) -> (Tensor, Tensor)");
+  library.def(
+      "render_points_backward(Tensor gradient, Tensor verts, Tensor view, Tensor projection, Tensor? light, Tensor? colors, "
+      "Tensor index, Tensor points, Tensor normals, int needed) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  library.def(
+      "rasterize(Tensor points, Tensor index, int num_images, int height, int width, bool perspective, float z_clip, bool culls, "
+      "bool outlined) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "draw(Tensor points, Tensor faces, Tensor crossings, Tensor index, int width, bool perspective, int mode, float[] background) "
+      "-> Tensor");
+  library.def(
+      "draw_backward(Tensor gradient, Tensor points, Tensor faces, Tensor crossings, Tensor index, int width, bool perspective, "
+      "int mode, float[] background) -> Tensor");
+  library.def("blend(Tensor images, Tensor points, Tensor crossings, Tensor index) -> Tensor");
+  library.def(
+      "blend_backward(Tensor gradient, Tensor images, Tensor points, Tensor crossings, Tensor index) -> (Tensor, Tensor)");
+  library.def(
+      "compare(Tensor points, Tensor faces, Tensor crossings, Tensor index, Tensor targets, int[] target_of_image, "
+      "Tensor? pixel_weights, float[] channel_weights, int kind, float beta, int width, bool perspective, int mode, "
+      "float[] background, bool with_gradient) -> (Tensor, Tensor)");
+  library.def("compare_backward(Tensor to_losses, Tensor gradient, Tensor index) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(pt3d_largesteps, CPU, library) {
+  library.impl("mesh_index", TORCH_BOX(&mesh_index));
+  library.impl("render_points", TORCH_BOX(&render_points));
+  library.impl("render_points_backward", TORCH_BOX(&render_points_backward));
+  library.impl("rasterize", TORCH_BOX(&rasterize));
+  library.impl("draw", TORCH_BOX(&draw));
+  library.impl("draw_backward", TORCH_BOX(&draw_backward));
+  library.impl("blend", TORCH_BOX(&blend));
+  library.impl("blend_backward", TORCH_BOX(&blend_backward));
+  library.impl("compare", TORCH_BOX(&compare));
+  library.impl("compare_backward", TORCH_BOX(&compare_backward));
+}

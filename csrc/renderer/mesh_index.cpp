@@ -1,0 +1,194 @@
+#include "mesh_index.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace largesteps::renderer {
+namespace {
+
+// Ten bits with two zeros after each.
+uint32_t spread(uint32_t bits) {
+  bits = (bits | (bits << 16)) & 0x030000FF;
+  bits = (bits | (bits << 8)) & 0x0300F00F;
+  bits = (bits | (bits << 4)) & 0x030C30C3;
+  return (bits | (bits << 2)) & 0x09249249;
+}
+
+// The vertices [begin, end) along a Morton curve through their bounding box. Those that are not finite come first.
+void sort_vertices(const float* positions, int64_t begin, int64_t end, int32_t* order) {
+  float low[3], high[3], longest = 0;
+  for (int k = 0; k < 3; ++k) {
+    low[k] = std::numeric_limits<float>::max(), high[k] = -low[k];
+    for (int64_t v = begin; v < end; ++v) {
+      const float x = positions[3 * v + k];
+      if (std::isfinite(x)) low[k] = std::min(low[k], x), high[k] = std::max(high[k], x);
+    }
+    if (high[k] > low[k]) longest = std::max(longest, high[k] - low[k]);
+  }
+  const float scale = longest > 0 && std::isfinite(longest) ? 1023 / longest : 0.0f;
+  std::vector<uint64_t> keys(static_cast<size_t>(end - begin));
+  for (int64_t v = begin; v < end; ++v) {
+    uint32_t code = 0;
+    for (int k = 0; k < 3; ++k) {
+      const float place = (positions[3 * v + k] - low[k]) * scale;
+      code |= spread(place > 0 ? static_cast<uint32_t>(std::min(place, 1023.0f)) : 0) << k;
+    }
+    keys[static_cast<size_t>(v - begin)] = uint64_t{code} << 32 | static_cast<uint32_t>(v);
+  }
+  std::sort(keys.begin(), keys.end());
+  for (const uint64_t key : keys) *order++ = static_cast<int32_t>(key & 0xFFFFFFFF);
+}
+
+struct HalfEdge {
+  int32_t low, high;  // sorted vertices
+  int32_t face;       // 2 * face + whether it runs from the vertex with the lower given number
+};
+
+class Builder {
+ public:
+  Builder(const int64_t* faces, int64_t num_meshes, const int64_t* vert_first, const int64_t* face_first, const float* positions)
+      : num_meshes_(num_meshes), num_verts_(vert_first[num_meshes]), num_faces_(face_first[num_meshes]) {
+    constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+    // 12 numbers a face in the edges, 8 in the rest; and 16 a vertex are the most numbers of an image's points
+    if (num_verts_ > kMost / 16 || num_faces_ > kMost / 24) {
+      throw std::invalid_argument("meshes: expected at most " + std::to_string(kMost / 16) + " vertices and " +
+                                  std::to_string(kMost / 24) + " faces in a batch, got " + std::to_string(num_verts_) + " and " +
+                                  std::to_string(num_faces_));
+    }
+    vert_order_.resize(size(num_verts_)), sorted_.resize(size(num_verts_)), face_order_.resize(size(num_faces_));
+    corners_.assign(size(4 * num_faces_), 0);
+    edge_first_.push_back(0);
+    for (int64_t m = 0; m < num_meshes; ++m) {
+      sort_vertices(positions, vert_first[m], vert_first[m + 1], vert_order_.data() + vert_first[m]);
+      for (int64_t v = vert_first[m]; v < vert_first[m + 1]; ++v) sorted_[size(vert_order_[size(v)])] = static_cast<int32_t>(v);
+      sort_faces(faces, face_first[m], face_first[m + 1], vert_first[m], vert_first[m + 1]);
+      find_edges(face_first[m], face_first[m + 1]);
+      edge_first_.push_back(static_cast<int32_t>(edges_.size() / 4));
+    }
+    list_corners();
+    vert_first_.assign(vert_first, vert_first + num_meshes + 1);
+    face_first_.assign(face_first, face_first + num_meshes + 1);
+  }
+
+  std::vector<int32_t> buffer() const {
+    const std::vector<int32_t>* sections[kNumSections] = {&vert_first_, &face_first_, &edge_first_, &vert_order_,   &face_order_,
+                                                          &corners_,    &edges_,      &more_faces_, &corner_first_, &vert_corners_};
+    std::vector<int32_t> result(kHeaderSize, 0);
+    for (int k = 0; k < kNumSections; ++k) {
+      result[size(kSectionOffsets + k)] = static_cast<int32_t>(result.size());
+      result.insert(result.end(), sections[k]->begin(), sections[k]->end());
+    }
+    result[kMagicNumber] = kMagic, result[kTotalSize] = static_cast<int32_t>(result.size());
+    result[kNumMeshes] = static_cast<int32_t>(num_meshes_), result[kNumVerts] = static_cast<int32_t>(num_verts_);
+    result[kNumFaces] = static_cast<int32_t>(num_faces_), result[kNumEdges] = static_cast<int32_t>(edges_.size() / 4);
+    return result;
+  }
+
+ private:
+  static size_t size(int64_t n) { return static_cast<size_t>(n); }
+
+  // By their first vertex along the curve.
+  void sort_faces(const int64_t* faces, int64_t begin, int64_t end, int64_t first_vert, int64_t end_vert) {
+    std::vector<uint64_t> keys(size(end - begin));
+    for (int64_t f = begin; f < end; ++f) {
+      int32_t lowest = std::numeric_limits<int32_t>::max();
+      for (int k = 0; k < 3; ++k) {
+        const int64_t v = faces[3 * f + k];
+        if (v < first_vert || v >= end_vert) {
+          throw std::invalid_argument("meshes: expected faces of vertices from " + std::to_string(first_vert) + " to " +
+                                      std::to_string(end_vert - 1) + ", got " + std::to_string(v) + " in face " +
+                                      std::to_string(f) + " of the batch");
+        }
+        lowest = std::min(lowest, sorted_[size(v)]);
+      }
+      keys[size(f - begin)] = uint64_t(lowest) << 32 | static_cast<uint32_t>(f);
+    }
+    std::sort(keys.begin(), keys.end());
+    for (size_t i = 0; i < keys.size(); ++i) {
+      const size_t to = size(begin) + i;
+      const auto f = static_cast<int64_t>(keys[i] & 0xFFFFFFFF);
+      face_order_[to] = static_cast<int32_t>(f);
+      for (int k = 0; k < 3; ++k) corners_[4 * to + size(k)] = sorted_[size(faces[3 * f + k])];
+    }
+  }
+
+  // Faces with a vertex twice have no area and no say: their edges are left out.
+  void find_edges(int64_t begin, int64_t end) {
+    std::vector<HalfEdge> halves;
+    halves.reserve(size(3 * (end - begin)));
+    for (int64_t f = begin; f < end; ++f) {
+      const int32_t* c = &corners_[size(4 * f)];
+      if (c[0] == c[1] || c[1] == c[2] || c[2] == c[0]) continue;
+      for (int k = 0; k < 3; ++k) {
+        const int32_t a = c[k], b = c[(k + 1) % 3];
+        const bool runs_along = vert_order_[size(a)] < vert_order_[size(b)];
+        halves.push_back({std::min(a, b), std::max(a, b), static_cast<int32_t>(2 * f + runs_along)});
+      }
+    }
+    std::sort(halves.begin(), halves.end(), [](const HalfEdge& a, const HalfEdge& b) {
+      return a.low != b.low ? a.low < b.low : a.high != b.high ? a.high < b.high : a.face < b.face;
+    });
+    for (size_t i = 0; i < halves.size();) {
+      size_t j = i + 1;
+      while (j < halves.size() && halves[j].low == halves[i].low && halves[j].high == halves[i].high) ++j;
+      const bool in_order = vert_order_[size(halves[i].low)] < vert_order_[size(halves[i].high)];
+      edges_.push_back(in_order ? halves[i].low : halves[i].high);
+      edges_.push_back(in_order ? halves[i].high : halves[i].low);
+      if (j - i <= 2) {
+        edges_.push_back(halves[i].face);
+        edges_.push_back(j - i == 2 ? halves[i + 1].face : kNoFace);
+      } else {
+        edges_.push_back(static_cast<int32_t>(more_faces_.size()));
+        edges_.push_back(kMore);
+        more_faces_.push_back(static_cast<int32_t>(j - i));
+        for (size_t k = i; k < j; ++k) more_faces_.push_back(halves[k].face);
+      }
+      i = j;
+    }
+  }
+
+  void list_corners() {
+    corner_first_.assign(size(num_verts_ + 1), 0);
+    for (int64_t f = 0; f < num_faces_; ++f) {
+      for (int k = 0; k < 3; ++k) ++corner_first_[size(corners_[size(4 * f + k)] + 1)];
+    }
+    std::partial_sum(corner_first_.begin(), corner_first_.end(), corner_first_.begin());
+    vert_corners_.resize(size(3 * num_faces_));
+    std::vector<int32_t> next(corner_first_.begin(), corner_first_.end() - 1);
+    for (int64_t f = 0; f < num_faces_; ++f) {
+      for (int k = 0; k < 3; ++k) {
+        vert_corners_[size(next[size(corners_[size(4 * f + k)])]++)] = static_cast<int32_t>(4 * f + k);
+      }
+    }
+  }
+
+  int64_t num_meshes_, num_verts_, num_faces_;
+  std::vector<int32_t> vert_first_, face_first_, edge_first_, vert_order_, face_order_, corners_, edges_, more_faces_,
+      corner_first_, vert_corners_;
+  std::vector<int32_t> sorted_;  // the place of each given vertex
+};
+
+}  // namespace
+
+std::vector<int32_t> make_mesh_index(const int64_t* faces, int64_t num_meshes, const int64_t* vert_first,
+                                     const int64_t* face_first, const float* positions) {
+  return Builder(faces, num_meshes, vert_first, face_first, positions).buffer();
+}
+
+bool looks_valid(const int32_t* data, int64_t size) {
+  if (size < kHeaderSize || data[kMagicNumber] != kMagic || data[kTotalSize] != size) return false;
+  int32_t last = kHeaderSize;
+  for (int k = 0; k < kNumSections; ++k) {
+    const int32_t offset = data[kSectionOffsets + k];
+    if (offset < last || offset > size) return false;
+    last = offset;
+  }
+  return data[kNumMeshes] >= 0 && data[kNumVerts] >= 0 && data[kNumFaces] >= 0 && data[kNumEdges] >= 0 &&
+         size - data[kSectionOffsets + kVertCorners] == 3 * int64_t{data[kNumFaces]};
+}
+
+}  // namespace largesteps::renderer
