@@ -146,8 +146,9 @@ Vertices<T> vertices_of(const Tensor& verts, const Tensor& view, const Tensor& p
 
 std::tuple<Tensor, Tensor> render_points(const Tensor& verts, const Tensor& view, const Tensor& projection,
                                          const std::optional<Tensor>& light, const std::optional<Tensor>& colors,
-                                         const Tensor& index) {
+                                         const Tensor& index, int64_t num_meshes) {
   const Batch batch = batch_of(index, view.dim() > 0 ? view.size(0) : 0);
+  check(num_meshes == batch.index[renderer::kNumMeshes], "num_meshes", "that of the index, ", batch.index[renderer::kNumMeshes]);
   check_vertices(batch, verts, view, projection, light, colors);
   const int64_t quads = light ? (colors ? 3 : 2) : 1;
   Tensor points = empty_on_cpu({batch.num_rows(), 4 * quads}, verts.scalar_type());
@@ -419,8 +420,10 @@ Tensor compare_backward(const Tensor& to_losses, const Tensor& gradient, const T
 
 STABLE_TORCH_LIBRARY_FRAGMENT(pt3d_largesteps, library) {
   library.def("mesh_index(Tensor faces, Tensor vert_first, Tensor face_first, Tensor positions) -> Tensor");
+  // num_meshes says how many rows the result has, without a look into the index.
   library.def(
-      "render_points(Tensor verts, Tensor view, Tensor projection, Tensor? light, Tensor? colors, Tensor index) -> (Tensor, Tensor)");
+      "render_points(Tensor verts, Tensor view, Tensor projection, Tensor? light, Tensor? colors, Tensor index, int num_meshes) "
+      "-> (Tensor, Tensor)");
   library.def(
       "render_points_backward(Tensor gradient, Tensor verts, Tensor view, Tensor projection, Tensor? light, Tensor? colors, "
       "Tensor index, Tensor points, Tensor normals, int needed) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");

@@ -151,7 +151,7 @@ void points_backward(const PointsBackward<T>& a, int64_t begin, int64_t end) {
       Rows<T, 4>::gather(at, places, point);
       Rows<T, 4>::gather(from, places, g);
       const Vector<T> clip_x = g[0] / point[3], clip_y = g[1] / point[3];
-      const Vector<T> clip_w = absolute(point[3]) <= T(kLeastW) ? zero : -(clip_x * point[0] + clip_y * point[1]);
+      const Vector<T> clip_w = absolute(point[3]) <= T(kLeastW) ? zero : g[3] - (clip_x * point[0] + clip_y * point[1]);
       Vector<T> d[3];
       for (int r = 0; r < 3; ++r) d[r] = projection[4 * r] * clip_x + projection[4 * r + 1] * clip_y + projection[4 * r + 3] * clip_w;
       d[2] += g[2];

@@ -92,7 +92,13 @@ def vert_order(index: Tensor) -> Tensor:
 
 
 def render_points(
-    verts: Tensor, view: Tensor, projection: Tensor, light: Tensor | None, colors: Tensor | None, index: Tensor
+    verts: Tensor,
+    view: Tensor,
+    projection: Tensor,
+    light: Tensor | None,
+    colors: Tensor | None,
+    index: Tensor,
+    num_meshes: int,
 ) -> Tensor:
     """The points of N images, (N V / M summed over the meshes, 4 (1 + b)), differentiable in all that is given.
 
@@ -102,7 +108,7 @@ def render_points(
         light: (1, 9, 3) for all images or (N, 9, 3), or None, without attributes (b = 0).
         colors: packed (V, 3), a second block of attributes (b = 2), or None.
     """
-    return _ops.render_points(verts, view, projection, light, colors, index)[0]
+    return _ops.render_points(verts, view, projection, light, colors, index, num_meshes)[0]
 
 
 def rasterize(
@@ -192,11 +198,9 @@ def _fake_mesh_index(faces: Tensor, vert_first: Tensor, face_first: Tensor, posi
 
 
 def _fake_points(
-    verts: Tensor, view: Tensor, projection: Tensor, light: Tensor | None, colors: Tensor | None, index: Tensor
+    verts: Tensor, view: Tensor, projection: Tensor, light: Tensor | None, colors: Tensor | None, index: Tensor, num_meshes: int
 ) -> tuple[Tensor, Tensor]:
-    # As many rows for each mesh; with one mesh, one for each vertex and image.
-    rows = torch.library.get_ctx().new_dynamic_size()
-    blocks = 1 + (light is not None) + (colors is not None)
+    rows, blocks = verts.shape[0] * (view.shape[0] // num_meshes), 1 + (light is not None) + (colors is not None)
     return verts.new_empty(rows, 4 * blocks), verts.new_empty(0 if light is None else verts.shape[0], 4)
 
 
@@ -250,8 +254,19 @@ def _fake_compare_backward(to_losses: Tensor, gradient: Tensor, index: Tensor) -
     return torch.empty_like(gradient)
 
 
+_ONLY_FIRST = "the compiled renderer: expected to be differentiated once, got a second derivative"
+
+
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    pass
+
+
+def _no_second_derivative(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    raise RuntimeError(_ONLY_FIRST)
+
+
 def _save_points(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, *output)
+    ctx.save_for_backward(*inputs[:6], *output)
     ctx.set_materialize_grads(False)
 
 
@@ -259,11 +274,11 @@ def _points_backward(ctx: Any, gradient: Tensor | None, to_normals: Tensor | Non
     if to_normals is not None:
         raise RuntimeError("render_points: expected no gradient of the normals, which are only for the backward pass")
     if gradient is None:
-        return (None,) * 6
+        return (None,) * 7
     verts, view, projection, light, colors, index, points, normals = ctx.saved_tensors
     needed = sum(1 << k for k in range(5) if ctx.needs_input_grad[k])
     gradients = _ops.render_points_backward(gradient, verts, view, projection, light, colors, index, points, normals, needed)
-    return *(value if ctx.needs_input_grad[k] else None for k, value in enumerate(gradients)), None
+    return *(value if ctx.needs_input_grad[k] else None for k, value in enumerate(gradients)), None, None
 
 
 def _save_draw(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -294,7 +309,7 @@ def _save_compare(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tenso
 def _compare_backward(ctx: Any, to_losses: Tensor | None, to_gradient: Tensor | None) -> tuple[Tensor | None, ...]:
     none = (None,) * (ctx.num_inputs - 1)
     if to_gradient is not None:
-        raise RuntimeError("compare: expected no second derivatives")
+        raise RuntimeError(_ONLY_FIRST)
     if to_losses is None:
         return None, *none
     if not ctx.has_gradient:
@@ -321,3 +336,7 @@ if is_compiled():
     torch.library.register_autograd("pt3d_largesteps::draw", _draw_backward, setup_context=_save_draw)
     torch.library.register_autograd("pt3d_largesteps::blend", _blend_backward, setup_context=_save_blend)
     torch.library.register_autograd("pt3d_largesteps::compare", _compare_backward, setup_context=_save_compare)
+    for _name in ("render_points", "draw", "blend", "compare"):
+        torch.library.register_autograd(
+            f"pt3d_largesteps::{_name}_backward", _no_second_derivative, setup_context=_save_nothing
+        )

@@ -143,7 +143,8 @@ def _points(style: Style, mode: Mode, meshes: Any, cameras: Any, matrices: Camer
     if matrices.projection is None:
         return _points_in_torch(meshes, cameras, len(matrices), light, colors, index)
     view, projection = matrices.view.contiguous(), matrices.projection.contiguous()
-    return rendering.render_points(verts, view, projection, light if light is None else light.contiguous(), colors, index)
+    light = None if light is None else light.contiguous()
+    return rendering.render_points(verts, view, projection, light, colors, index, len(meshes))
 
 
 def _points_in_torch(

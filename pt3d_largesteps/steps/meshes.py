@@ -104,7 +104,7 @@ class LargeSteps(PackedModule):
         if verts.shape[0] != num_meshes * max_verts:
             padded = verts.new_zeros(num_meshes * max_verts, 3)
             padded = padded.index_copy(0, template.verts_padded_to_packed_idx(), verts)
-        meshes = template.update_padded(padded.view(num_meshes, max_verts, 3))
+        meshes = _moved(template, padded.view(num_meshes, max_verts, 3), verts)
         # Textures cache results of their tensors. So each batch gets its own object, with an empty cache.
         meshes.textures = copy.copy(template.textures)
         return meshes
@@ -291,6 +291,21 @@ def _topology(meshes: Any) -> Any:
         template.faces_padded()
         template.verts_padded_to_packed_idx()
     return template
+
+
+_OF_POSITIONS = ("_verts_list", "_verts_normals_packed", "_faces_normals_packed", "_faces_areas_packed", "_laplacian_packed")
+
+
+def _moved(template: Any, padded: Tensor, packed: Tensor) -> Any:
+    """The batch with other positions. ``Meshes.update_padded`` does the same, but looks at all faces again, which takes longer
+    than the solve."""
+    meshes = copy.copy(template)
+    if not all(hasattr(meshes, name) for name in ("_verts_padded", "_verts_packed", *_OF_POSITIONS)):
+        return template.update_padded(padded)  # another version of PyTorch3D
+    meshes._verts_padded, meshes._verts_packed = padded, packed
+    for name in _OF_POSITIONS:
+        setattr(meshes, name, None)
+    return meshes
 
 
 def _check_positions(name: str, verts: Tensor, meshes: Any) -> None:
