@@ -21,7 +21,7 @@ TORCH := torch==2.11.0
 PYTORCH3D := easypytorch3d==0.7.9.post1
 # What compiles the extension; torch 2.11 wants setuptools below 82.
 BUILD := 'setuptools>=77,<82' ninja
-SOURCES := $(wildcard csrc/threads/* csrc/dissection/* csrc/structure/* csrc/cpu/* csrc/cuda/* csrc/bindings/*)
+SOURCES := $(wildcard csrc/threads/* csrc/dissection/* csrc/structure/* csrc/cpu/* csrc/renderer/* csrc/cuda/* csrc/bindings/*)
 
 # Each process has one thread: together they are faster than one process with many.
 JOBS ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))

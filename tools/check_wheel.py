@@ -32,7 +32,7 @@ def main() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         back = from_differential(matrix, to_differential(matrix, verts), solver="cholesky")
-    warned = any("the compiled solver is not here" in str(warning.message) for warning in caught)
+    warned = any("the compiled code is not here" in str(warning.message) for warning in caught)
     if warned == library.is_compiled():
         sys.exit(f"the solver is {solver}, and there is {'a' if warned else 'no'} warning that it is not compiled")
     error = float((back - verts).detach().abs().max())

@@ -59,13 +59,13 @@ def has_cuda() -> bool:
 
 
 def warn_not_compiled() -> None:
-    """Warns once per process that solves are slow, and says how to make them fast."""
+    """Warns once per process that solves and pictures are slow, and says how to make them fast."""
     global _warned
     if not _warned:
         _warned = True
         warnings.warn(
-            f"pt3d_largesteps: the compiled solver is not here ({WHY_NOT}); solves run in plain torch, which is many times"
-            f" slower. To build it, {HOW_TO_BUILD}",
+            f"pt3d_largesteps: the compiled code is not here ({WHY_NOT}); solves and pictures are made in plain torch, which is"
+            f" many times slower. To build it, {HOW_TO_BUILD}",
             RuntimeWarning,
             stacklevel=2,
         )

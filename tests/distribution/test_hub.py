@@ -274,7 +274,7 @@ class TestBareCheckout:
         assert told["compiled"] is False
         assert told["difference"] < rounding(lambda_=19)
         (warning,) = told["warnings"]
-        assert "the compiled solver is not here (to compile it takes a C++ compiler, and there is no c++ here)" in warning
+        assert "the compiled code is not here (to compile it takes a C++ compiler, and there is no c++ here)" in warning
         assert "compiling" not in result.stderr
         assert git_status(bare) == ""
 

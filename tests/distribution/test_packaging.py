@@ -117,7 +117,7 @@ def test_a_wheel_without_compiled_code_is_for_every_platform_and_works(tracked, 
     assert result.returncode == 0, result.stderr
     solved, warning = result.stdout.splitlines()
     assert solved == f"{tmp_path / 'site/pt3d_largesteps/__init__.py'} False True"
-    assert "the compiled solver is not here (it was not built)" in warning
+    assert "the compiled code is not here (it was not built)" in warning
 
 
 def test_without_torch_the_build_fails_where_compiled_code_is_required(sources, tmp_path):

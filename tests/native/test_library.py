@@ -173,4 +173,4 @@ def test_a_torch_older_than_the_stable_interface_solves_in_plain_torch():
     assert result.returncode == 0, result.stderr
     solved, (warning,) = json.loads(result.stdout)
     assert solved == [[pytest.approx(1.0)] * 3] * 3  # constants lie in the kernel of the Laplacian
-    assert "the compiled solver is not here (it needs torch 2.11 or newer, got 2.10.1+cpu)" in warning
+    assert "the compiled code is not here (it needs torch 2.11 or newer, got 2.10.1+cpu)" in warning

@@ -183,7 +183,7 @@ class TestWithoutTheExtension:
     def test_one_warning_says_how_to_build_it(self, alone):
         ((kind, message),) = alone["warnings"]
         assert kind == "RuntimeWarning"
-        assert "the compiled solver is not here (PT3D_LARGESTEPS_NO_EXTENSION=1)" in message
+        assert "the compiled code is not here (PT3D_LARGESTEPS_NO_EXTENSION=1)" in message
         assert "To build it, from a clone" in message
         assert "pip install --no-build-isolation" in message
 
