@@ -13,15 +13,14 @@ for their orders.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from common.machine import heading
+from common.memory import peak_memory, restart_peak_memory
 from common.peers import (
     DTYPES,
     Cholespy,
@@ -194,40 +193,21 @@ def _measure_alone(mesh: str, solver: str, dtype: str, threads: int) -> dict[str
         Cholespy(tiny, many_solves=True).factorize()
     else:
         factorize(analyze(tiny, reuse=False), tiny.values)
-    baseline = _restart_peak_memory()
+    baseline = restart_peak_memory()
     if peer:
         made: list[Any] = []
         result["factorize_ms"] = timed(lambda: made.append(peer.factorize())) / MS
-        result["peak_MB"] = (_peak_memory() - baseline) / 1e6
+        result["peak_MB"] = (peak_memory() - baseline) / 1e6
         solve = peer.solver(made[0], rhs)
     else:
         symbolic, factor = [], []
         result["analyze_ms"] = timed(lambda: symbolic.append(analyze(matrix, verts, reuse=False))) / MS
         result["factorize_ms"] = timed(lambda: factor.append(factorize(symbolic[0], matrix.values))) / MS
-        result["peak_MB"] = (_peak_memory() - baseline) / 1e6
+        result["peak_MB"] = (peak_memory() - baseline) / 1e6
         result["bytes_per_vertex"] = (factor[0].nbytes + symbolic[0].nbytes) / matrix.shape[0]
         solve = lambda: factor[0].solve(rhs)  # noqa: E731
     result["solve_us"] = interleave({"solve": solve}, 0.0)["solve"].min / US
     return result | {"backward_error": backward_error(matrix, solve(), rhs)}
-
-
-def _restart_peak_memory() -> int:
-    """Bytes that the process holds now; :func:`_peak_memory` then counts from here, where Linux lets it."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed but kept would hide as much of what comes
-        Path("/proc/self/clear_refs").write_text("5")
-    except (OSError, AttributeError):
-        pass
-    return _peak_memory()
-
-
-def _peak_memory() -> int:
-    """Bytes. ru_maxrss alone would do, but on Linux a child inherits in it the peak of the process that started it."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _plot(path: Path, rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
