@@ -7,6 +7,8 @@ depends on those that ran before it.
 import pytest
 import torch
 
+from support.inductor import keep_code_apart
+
 DEVICES = [pytest.param(torch.device("cpu"), id="cpu")]
 if torch.cuda.is_available():
     DEVICES.append(pytest.param(torch.device("cuda", 0), id="cuda", marks=pytest.mark.gpu))
@@ -18,6 +20,7 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads its own option
 def pytest_configure(config):
+    keep_code_apart()
     if config.option.seed is not None and getattr(config.option, "hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(config.option.seed)
 

@@ -18,7 +18,7 @@ constexpr int64_t kChunk = 2048;  // vertices or faces that a thread takes at on
 // by a loop that does not. To do the same makes points that PyTorch3D's rasteriser would get, to the last bit.
 constexpr int64_t kLeastFused = 400;
 // Fewer images than this are cut into bands of rows, so that a few threads have something to do.
-constexpr int64_t kLeastParts = 4;
+constexpr int64_t kLeastParts = 2;
 
 // Runs body(mesh, begin, end) for chunks of the vertices or the faces of all meshes.
 template <typename Body>

@@ -50,11 +50,13 @@ class IndexCache:
         verts, counts = meshes.num_verts_per_mesh().tolist(), meshes.num_faces_per_mesh().tolist()
         if meshes.isempty():  # PyTorch3D counts no meshes then
             verts = counts = [0] * len(meshes)
-        for entry in self._entries:
-            kept, version, kept_verts, kept_counts, index = entry
+        for k, (kept, version, kept_verts, kept_counts, index) in enumerate(self._entries):
             if version != kept._version or verts != kept_verts or counts != kept_counts:
                 continue
-            if kept is faces or torch.equal(kept, faces):
+            if kept is faces:
+                return index
+            if torch.equal(kept, faces):  # and next time by identity
+                self._entries[k] = (faces, faces._version, verts, counts, index)
                 return index
         vert_first, face_first = (torch.tensor([0, *values], device="cpu").cumsum(0) for values in (verts, counts))
         positions = meshes.verts_packed().detach().float().contiguous()

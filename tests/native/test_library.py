@@ -142,12 +142,14 @@ class TestTheSources:
         assert int(number) == VERSION
 
     def test_of_one_version_have_the_same_schemas_and_formats(self):
-        bindings = [(BINDINGS / name).read_text() for name in ("cholesky.cpp", "cholesky_cuda.cpp")]
-        schemas = [schema for text in bindings for schema in re.findall(r'library\.def\(\s*"(.*?)"\)', text)]
+        bindings = [(BINDINGS / name).read_text() for name in ("cholesky.cpp", "cholesky_cuda.cpp", "renderer.cpp")]
+        definitions = [text for binding in bindings for text in re.findall(r'library\.def\(((?:\s*"[^"]*")+)\)', binding)]
+        schemas = ["".join(re.findall(r'"([^"]*)"', text)) for text in definitions]
         assert len(schemas) == sum(text.count("library.def(") for text in bindings)
-        headers = [(BINDINGS.parent / "structure" / name).read_text() for name in ("index_buffer.h", "level_index.h")]
+        files = ("structure/index_buffer.h", "structure/level_index.h", "renderer/mesh_index.h")
+        headers = [(BINDINGS.parent / name).read_text() for name in files]
         formats = [number for text in headers for number in re.findall(r"constexpr int32_t k\w*Magic = (\w+);", text)]
-        assert len(formats) == 2
+        assert len(formats) == 3
         assert hashlib.sha256("\n".join(schemas + formats).encode()).hexdigest()[:16] == DIGESTS[VERSION]
 
 
