@@ -34,21 +34,26 @@ using largesteps::renderer::VertexGradients;
 using largesteps::renderer::Vertices;
 namespace renderer = largesteps::renderer;
 
-// Runs the function with a number of the tensor's type. What it throws, for want of memory, becomes torch's exception.
+// Runs the function. What it throws, for want of memory or of valid meshes, becomes torch's exception.
 template <typename Function>
-void with_type(const Tensor& tensor, const char* name, Function function) {
+void guarded(Function function) {
   std::string error;
-  const bool of_doubles = is_double(tensor, name);
   try {
-    if (of_doubles) {
-      function(double());
-    } else {
-      function(float());
-    }
+    function();
   } catch (const std::exception& exception) {
     error = exception.what();
   }
   STD_TORCH_CHECK(error.empty(), error);
+}
+
+// The same with a number of the tensor's type.
+template <typename Function>
+void with_type(const Tensor& tensor, const char* name, Function function) {
+  if (is_double(tensor, name)) {
+    guarded([&] { function(double()); });
+  } else {
+    guarded([&] { function(float()); });
+  }
 }
 
 template <typename T>
@@ -105,13 +110,9 @@ Tensor mesh_index(const Tensor& faces, const Tensor& vert_first, const Tensor& f
           "numbers that begin with 0 and do not fall");
   }
   std::vector<int32_t> buffer;
-  std::string error;
-  try {
+  guarded([&] {
     buffer = renderer::make_mesh_index(data_of<int64_t>(faces), num_meshes, first_vert, first_face, data_of<float>(positions));
-  } catch (const std::exception& exception) {
-    error = exception.what();
-  }
-  STD_TORCH_CHECK(error.empty(), error);
+  });
   Tensor index = empty_on_cpu({static_cast<int64_t>(buffer.size())}, ScalarType::Int);
   std::copy(buffer.begin(), buffer.end(), data_of<int32_t>(index));
   return index;
@@ -217,13 +218,15 @@ std::tuple<Tensor, Tensor, Tensor> rasterize(const Tensor& points, const Tensor&
   return {depth, faces, rows};
 }
 
+const Crossing* crossings_in(const Tensor& tensor) { return reinterpret_cast<const Crossing*>(data_of<int32_t>(tensor)); }
+
 template <typename T>
 Drawing<T> drawing_of(const Tensor& points, int32_t quads, const Tensor* faces, const Tensor& crossings, bool perspective, Mode mode,
                       int32_t channels, const std::vector<double>& background) {
   Drawing<T> d = {data_of<T>(points),
                   quads,
                   faces ? data_of<int32_t>(*faces) : nullptr,
-                  reinterpret_cast<const Crossing*>(data_of<int32_t>(crossings)),
+                  crossings_in(crossings),
                   crossings.size(0),
                   perspective,
                   mode,
@@ -233,9 +236,10 @@ Drawing<T> drawing_of(const Tensor& points, int32_t quads, const Tensor* faces, 
   return d;
 }
 
-void check_crossings(const Tensor& crossings) {
+void check_crossings(const Tensor& crossings, const Batch& batch, int height, int width) {
   check_array(crossings, "crossings", ScalarType::Int, "int32", 2);
-  check(crossings.size(1) == 6, "crossings", "those that rasterize found");
+  check(crossings.size(1) == 6 && renderer::crossings_fit(batch, height, width, crossings_in(crossings), crossings.size(0)),
+        "crossings", "those that rasterize found for images of this size");
 }
 
 struct Request {  // what draw and compare have in common
@@ -249,10 +253,10 @@ struct Request {  // what draw and compare have in common
 Request request_of(const Tensor& points, const Tensor& faces, const Tensor& crossings, const Tensor& index, int64_t width,
                    int64_t mode) {
   check_array(faces, "faces", ScalarType::Int, "int32", 3);
-  check_crossings(crossings);
   check_size(faces.size(1), width);
   check(faces.size(2) == Frame<float>::pitch_of(static_cast<int>(width)), "faces", "those that rasterize found for this width");
   const Batch batch = batch_of(index, faces.size(0));
+  check_crossings(crossings, batch, static_cast<int>(faces.size(1)), static_cast<int>(width));
   const int32_t quads = quads_of(batch, points);
   check(mode >= 0 && mode <= 4, "mode", "a number from 0 to 4");
   const Mode which = static_cast<Mode>(mode);
@@ -307,10 +311,10 @@ struct Blending {
 };
 
 Blending blending_of(const Tensor& images, const Tensor& points, const Tensor& crossings, const Tensor& index) {
-  check_crossings(crossings);
   check(images.dim() == 4 && images.size(3) <= 1024, "images", "the shape (N, H, W, C), with C at most 1024");
   check_size(images.size(1), images.size(2));
   const Batch batch = batch_of(index, images.size(0));
+  check_crossings(crossings, batch, static_cast<int>(images.size(1)), static_cast<int>(images.size(2)));
   const int32_t quads = quads_of(batch, points);
   check(images.scalar_type() == points.scalar_type() && images.is_cpu(), "images", "the dtype and device of the points");
   return {batch, quads, static_cast<int32_t>(images.size(3)), static_cast<int>(images.size(1)), static_cast<int>(images.size(2))};
@@ -399,19 +403,13 @@ std::tuple<Tensor, Tensor> compare(const Tensor& points, const Tensor& faces, co
 // The gradient that compare made, times a number for each image.
 Tensor compare_backward(const Tensor& to_losses, const Tensor& gradient, const Tensor& index) {
   const Batch batch = batch_of(index, to_losses.numel());
-  const int64_t columns = 4 * int64_t{quads_of(batch, gradient)};
+  const int32_t quads = quads_of(batch, gradient);
   const Tensor scales = to_losses.is_contiguous() ? to_losses : torch::stable::contiguous(to_losses);
   check_floats(scales, "gradient", gradient);
   Tensor result = empty_on_cpu({gradient.size(0), gradient.size(1)}, gradient.scalar_type());
   with_type(gradient, "gradient", [&](auto number) {
     using T = decltype(number);
-    const T* from = data_of<T>(gradient);
-    T* to = data_of<T>(result);
-    for (int64_t n = 0; n < batch.num_images; ++n) {
-      const T scale = data_of<T>(scales)[n];
-      const int64_t begin = columns * batch.first_row(n), end = begin + columns * batch.num_verts(batch.mesh_of(n));
-      for (int64_t k = begin; k < end; ++k) to[k] = scale * from[k];
-    }
+    renderer::scale_gradient(batch, quads, data_of<T>(scales), data_of<T>(gradient), data_of<T>(result));
   });
   return result;
 }

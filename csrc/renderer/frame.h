@@ -30,7 +30,7 @@ struct Frame {
   T slack_x, slack_y; // in pixels: no rounding loses a pixel that the exact test keeps
   std::vector<T> x, y;  // NDC of the pixel centres, of each column and row, padded
 
-  Frame(int height, int width) : height(height), width(width), pitch(pitch_of(width)) {
+  Frame(int num_rows, int num_cols) : height(num_rows), width(num_cols), pitch(pitch_of(num_cols)) {
     const double shorter = std::min(height, width), hx = width / shorter, hy = height / shorter;
     half_x = static_cast<T>(hx), half_y = static_cast<T>(hy);
     to_col = static_cast<T>(width / (2 * hx)), to_row = static_cast<T>(height / (2 * hy));

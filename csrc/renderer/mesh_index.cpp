@@ -18,7 +18,7 @@ uint32_t spread(uint32_t bits) {
   return (bits | (bits << 2)) & 0x09249249;
 }
 
-// The vertices [begin, end) along a Morton curve through their bounding box. Those that are not finite come first.
+// The vertices [begin, end) along a Morton curve through the bounding box of the finite ones. NaN counts as lowest.
 void sort_vertices(const float* positions, int64_t begin, int64_t end, int32_t* order) {
   float low[3], high[3], longest = 0;
   for (int k = 0; k < 3; ++k) {
@@ -54,6 +54,7 @@ class Builder {
       : num_meshes_(num_meshes), num_verts_(vert_first[num_meshes]), num_faces_(face_first[num_meshes]) {
     constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
     // 12 numbers a face in the edges, 8 in the rest; and 16 a vertex are the most numbers of an image's points
+    if (num_meshes_ > kMost / 128) throw std::invalid_argument("meshes: expected at most " + std::to_string(kMost / 128) + " in a batch");
     if (num_verts_ > kMost / 16 || num_faces_ > kMost / 24) {
       throw std::invalid_argument("meshes: expected at most " + std::to_string(kMost / 16) + " vertices and " +
                                   std::to_string(kMost / 24) + " faces in a batch, got " + std::to_string(num_verts_) + " and " +
@@ -181,14 +182,18 @@ std::vector<int32_t> make_mesh_index(const int64_t* faces, int64_t num_meshes, c
 
 bool looks_valid(const int32_t* data, int64_t size) {
   if (size < kHeaderSize || data[kMagicNumber] != kMagic || data[kTotalSize] != size) return false;
-  int32_t last = kHeaderSize;
+  const int64_t meshes = data[kNumMeshes], verts = data[kNumVerts], faces = data[kNumFaces], edges = data[kNumEdges];
+  if (meshes < 0 || verts < 0 || faces < 0 || edges < 0) return false;
+  constexpr int64_t kAny = -1;
+  const int64_t sizes[kNumSections] = {meshes + 1, meshes + 1, meshes + 1, verts,     faces,
+                                       4 * faces,  4 * edges,  kAny,       verts + 1, 3 * faces};
+  int64_t end = kHeaderSize;
   for (int k = 0; k < kNumSections; ++k) {
-    const int32_t offset = data[kSectionOffsets + k];
-    if (offset < last || offset > size) return false;
-    last = offset;
+    const int64_t begin = data[kSectionOffsets + k], next = k + 1 < kNumSections ? data[kSectionOffsets + k + 1] : size;
+    if (begin != end || next < begin || (sizes[k] != kAny && next - begin != sizes[k])) return false;
+    end = next;
   }
-  return data[kNumMeshes] >= 0 && data[kNumVerts] >= 0 && data[kNumFaces] >= 0 && data[kNumEdges] >= 0 &&
-         size - data[kSectionOffsets + kVertCorners] == 3 * int64_t{data[kNumFaces]};
+  return true;
 }
 
 }  // namespace largesteps::renderer

@@ -56,7 +56,7 @@ struct MeshIndex {
 std::vector<int32_t> make_mesh_index(const int64_t* faces, int64_t num_meshes, const int64_t* vert_first,
                                      const int64_t* face_first, const float* positions);
 
-// Whether the buffer can be what make_mesh_index made: the header and the bounds of the sections, not their contents.
+// Whether the buffer can be what make_mesh_index made: the header and the sizes of the sections, not their contents.
 bool looks_valid(const int32_t* data, int64_t size);
 
 }  // namespace largesteps::renderer

@@ -39,7 +39,7 @@ struct Candidate {
   int32_t first, second;  // the given numbers of the edge's ends
 };
 
-// Whether the line of pixels lies first, then the pixel, then the side; and of one pair, the crossing to keep last.
+// By the pair of pixels; and of one pair, the crossing to keep comes last.
 template <typename T>
 bool comes_before(const Candidate<T>& a, const Candidate<T>& b) {
   auto key = [](const Candidate<T>& c) {

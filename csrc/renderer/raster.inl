@@ -11,7 +11,7 @@ struct Triangle {
 template <typename T>
 struct Record {  // a triangle with its box of pixels, half open
   Triangle<T> t;
-  T area;
+  T area, nearest;  // see nearest_depth
   int32_t first_col, end_col, first_row, end_row, face;
 };
 
@@ -23,6 +23,19 @@ LARGESTEPS_INLINE T rasterizer_area(const Triangle<T>& t) {
 template <typename T>
 LARGESTEPS_INLINE int whole(T value, int low, int high) {  // NaN gives low
   return value > T(low) ? (value < T(high) ? static_cast<int>(value) : high) : low;
+}
+
+// A depth that no pixel of a triangle, or of eight, can be nearer than. Interpolated depths fall below the nearest corner's
+// where the weights sum to less than one: by rounding, in a sliver, or because of the small numbers that PyTorch3D divides by.
+template <typename T, typename V>
+LARGESTEPS_INLINE V nearest_depth(bool perspective, V x0, V y0, V z0, V x1, V y1, V z1, V x2, V y2, V z2, V area) {
+  constexpr T kRounding = sizeof(T) == 4 ? T(4e-6) : T(1e-14);  // of a few dozen operations
+  const V width = most(x0, most(x1, x2)) - least(x0, least(x1, x2)), height = most(y0, most(y1, y2)) - least(y0, least(y1, y2));
+  const V z = least(z0, least(z1, z2)), missing = (T(kEpsilon) + kRounding * width * height) / absolute(area);
+  V bound = z * (T(1) - missing - kRounding);
+  // What they are divided by may be 1e-8 instead of their sum.
+  if (perspective) bound = z * z > T(4 * kEpsilon) ? z * (T(1) - kRounding) : V{};
+  return missing < T(0.5) ? bound : V{};
 }
 
 // The record of one triangle; false if no pixel of the rows can see it.
@@ -42,6 +55,7 @@ bool make_record(const Frame<T>& frame, const Camera<T>& camera, const Triangle<
   range(t.y0, t.y1, t.y2, frame.half_y, frame.to_row, frame.slack_y, frame.height, r.first_row, r.end_row);
   r.first_row = std::max(r.first_row, first_row), r.end_row = std::min(r.end_row, end_row);
   r.t = t, r.area = rasterizer_area(t), r.face = face;
+  r.nearest = nearest_depth<T>(camera.perspective, t.x0, t.y0, t.z0, t.x1, t.y1, t.z1, t.x2, t.y2, t.z2, r.area);
   return r.first_col < r.end_col && r.first_row < r.end_row;
 }
 
@@ -62,14 +76,16 @@ LARGESTEPS_INLINE Mask<T> covered(bool perspective, Vector<T> e0, Vector<T> e1, 
   return in & (depth >= 0);
 }
 
+// Whether a face wins against another at the same depth, or against none: then the depth is infinite.
+LARGESTEPS_INLINE bool comes_first(const int32_t* face_order, int32_t face, int32_t other) {
+  return other < 0 || face_order[face] < face_order[other];
+}
+
 // The lanes are a block of 8 x 1 or 4 x 2 pixels.
 template <bool kTwoRows, typename T>
 LARGESTEPS_INLINE void fill(const Frame<T>& frame, bool perspective, const int32_t* face_order, const Record<T>& r, int first_row,
                             int end_row, const Buffers<T>& buffers) {
   const Triangle<T>& t = r.t;
-  // Rounding may bring the interpolated depth below the nearest corner's.
-  const T slack = sizeof(T) == 4 ? T(4e-6) : T(1e-14);
-  const T nearest = std::min(t.z0, std::min(t.z1, t.z2)) * (1 - slack);
   const Vector<T> area = all(r.area), z0 = all(t.z0), z1 = all(t.z1), z2 = all(t.z2);
   const T dx0 = t.x2 - t.x1, dx1 = t.x0 - t.x2, dx2 = t.x1 - t.x0, dy0 = t.y2 - t.y1, dy1 = t.y0 - t.y2, dy2 = t.y1 - t.y0;
   const T turn = r.area < 0 ? T(-1) : T(1);
@@ -90,7 +106,7 @@ LARGESTEPS_INLINE void fill(const Frame<T>& frame, bool perspective, const int32
       } else {
         now = load(buffers.depth + place), px = load(frame.x.data() + col);
       }
-      const Mask<T> open = now >= nearest;
+      const Mask<T> open = now >= r.nearest;
       if (!bits(open)) continue;
       const Vector<T> e0 = (px - t.x1) * dy0 - c0, e1 = (px - t.x2) * dy1 - c1, e2 = (px - t.x0) * dy2 - c2;
       Mask<T> in = (e0 * turn > 0) & (e1 * turn > 0) & (e2 * turn > 0) & as_mask<T>(lane_column < r.end_col - col);
@@ -108,7 +124,7 @@ LARGESTEPS_INLINE void fill(const Frame<T>& frame, bool perspective, const int32
       Mask<T> wins = in & (depth < now);
       const unsigned ties = bits(in & (depth == now));
       for (int lane = 0; ties >> lane; ++lane) {
-        if ((ties >> lane & 1) && face_order[r.face] < face_order[faces[lane]]) wins[lane] = -1;
+        if ((ties >> lane & 1) && comes_first(face_order, r.face, faces[lane])) wins[lane] = -1;
       }
       if (!bits(wins)) continue;
       const Vector<T> new_depth = wins ? depth : now;
@@ -280,22 +296,23 @@ void rasterize(const Frame<T>& frame, const Camera<T>& camera, const Points<T>& 
           T& now = buffers.depth[place];
           int32_t& face = buffers.faces[place];
           const auto id = static_cast<int32_t>(f + lane);
-          if (depths[lane] < now || (depths[lane] == now && face_order[id] < face_order[face])) now = depths[lane], face = id;
+          if (depths[lane] < now || (depths[lane] == now && comes_first(face_order, id, face))) now = depths[lane], face = id;
         }
       }
     }
     unsigned large = mask & ~smalls;
     if (!large) continue;
-    alignas(64) T values[10][8];
+    const Vector<T> nearest = nearest_depth<T>(camera.perspective, x0, y0, z0, x1, y1, z1, x2, y2, z2, area);
+    alignas(64) T values[11][8];
     alignas(32) int32_t box[4][8];
-    const Vector<T> kept_values[10] = {x0, y0, z0, x1, y1, z1, x2, y2, z2, area};
-    for (int k = 0; k < 10; ++k) store(values[k], kept_values[k]);
+    const Vector<T> kept_values[11] = {x0, y0, z0, x1, y1, z1, x2, y2, z2, area, nearest};
+    for (int k = 0; k < 11; ++k) store(values[k], kept_values[k]);
     put_ints(box[0], cols), put_ints(box[1], rounded_to_zero(right)), put_ints(box[2], rows), put_ints(box[3], rounded_to_zero(lower));
     for (; large; large &= large - 1) {
       const int k = __builtin_ctz(large);
       const Record<T> r = {{values[0][k], values[1][k], values[2][k], values[3][k], values[4][k], values[5][k], values[6][k],
                             values[7][k], values[8][k]},
-                           values[9][k], box[0][k], box[1][k], box[2][k], box[3][k], static_cast<int32_t>(f + k)};
+                           values[9][k], values[10][k], box[0][k], box[1][k], box[2][k], box[3][k], static_cast<int32_t>(f + k)};
       if (r.area < 0) {  // of the faces that are seen from behind most are hidden by others
         later.push_back(r);
       } else {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "../threads/parallel.h"
@@ -20,7 +22,7 @@ constexpr int64_t kLeastFused = 400;
 // Fewer images than this are cut into bands of rows, so that a few threads have something to do.
 constexpr int64_t kLeastParts = 2;
 
-// Runs body(mesh, begin, end) for chunks of the vertices or the faces of all meshes.
+// Runs body(chunk, mesh, begin, end) for chunks of the vertices or the faces of all meshes, which are counted from 0.
 template <typename Body>
 void for_chunks(const Batch& batch, Section first, const Body& body) {
   struct Chunk {
@@ -72,7 +74,7 @@ template <typename T>
 std::vector<T> normal_scales(const Batch& batch, const T* verts) {
   auto result = numbers<T>(batch.index[kNumMeshes]);
   const int32_t* corner_first = batch.index[kCornerFirst];
-  for (int64_t m = 0; m < batch.index[kNumMeshes]; ++m) {
+  parallel_for(batch.index[kNumMeshes], batch.num_threads, [&](int64_t m) {
     T low[3], high[3], longest = 0;
     std::fill(low, low + 3, std::numeric_limits<T>::max()), std::fill(high, high + 3, std::numeric_limits<T>::lowest());
     for (int64_t i = batch.index[kVertFirst][m]; i < batch.index[kVertFirst][m + 1]; ++i) {
@@ -82,7 +84,7 @@ std::vector<T> normal_scales(const Batch& batch, const T* verts) {
     for (int k = 0; k < 3; ++k) longest = std::max(longest, high[k] - low[k]);
     const T scale = 32 / longest;
     result[static_cast<size_t>(m)] = longest > 0 && std::isfinite(longest) && std::isfinite(scale) ? scale : T(1);
-  }
+  });
   return result;
 }
 
@@ -96,7 +98,7 @@ struct Bands {
   int64_t per_image, num_parts;
   int height;
 
-  Bands(int64_t num_images, int height) : height(height) {
+  Bands(int64_t num_images, int num_rows) : height(num_rows) {
     per_image = num_images >= kLeastParts || num_images == 0 ? 1 : (kLeastParts + num_images - 1) / num_images;
     per_image = std::min<int64_t>(per_image, height);
     num_parts = num_images * per_image;
@@ -119,34 +121,51 @@ std::pair<const Crossing*, const Crossing*> crossings_of(const Crossing* crossin
   return {begin, std::lower_bound(begin, crossings + count, image + 1, earlier)};
 }
 
+// The numbers of an image's points among those of the batch.
+struct Range {
+  int64_t begin, count;
+};
+
+Range range_of(const Batch& batch, int32_t quads, int64_t image) {
+  return {4 * quads * batch.first_row(image), 4 * quads * batch.num_verts(batch.mesh_of(image))};
+}
+
 // Gradients of the points, made by several parts of an image: each part has its own, which are added in order.
 template <typename T>
 class PartialGradients {
  public:
   PartialGradients(const Batch& batch, const Bands& bands, int32_t quads, T* to)
-      : batch_(batch), bands_(bands), quads_(quads), to_(to),
-        others_(numbers<T>((bands.per_image - 1) * batch.num_rows() * 4 * quads)) {
-    if (batch.num_rows()) std::fill(to, to + batch.num_rows() * 4 * quads, T(0));
+      : batch_(batch), bands_(bands), quads_(quads), size_(4 * quads * batch.num_rows()), to_(to),
+        others_(new T[static_cast<size_t>(std::max<int64_t>(bands.per_image - 1, 0) * size_)]) {}
+  // Zeros, to which the part adds the gradients of its image's points.
+  T* start(int64_t part) const {
+    const int64_t which = part % bands_.per_image;
+    const Range range = range_of(batch_, quads_, bands_.image(part));
+    T* begin = (which == 0 ? to_ : others_.get() + (which - 1) * size_) + range.begin;
+    std::fill(begin, begin + range.count, T(0));
+    return begin;
   }
-  // Where the part adds the gradients of its image's points.
-  T* of(int64_t part) {
-    const int64_t image = bands_.image(part), which = part % bands_.per_image, begin = 4 * quads_ * batch_.first_row(image);
-    return which == 0 ? to_ + begin : others_.data() + (which - 1) * batch_.num_rows() * 4 * quads_ + begin;
+  void sum() const {
+    constexpr int64_t kPiece = 16384;
+    if (bands_.per_image <= 1) return;
+    parallel_for((size_ + kPiece - 1) / kPiece, batch_.num_threads, [&](int64_t piece) {
+      const int64_t begin = piece * kPiece, end = std::min(begin + kPiece, size_);
+      for (int64_t which = 1; which < bands_.per_image; ++which) {
+        const T* from = others_.get() + (which - 1) * size_;
+        for (int64_t k = begin; k < end; ++k) to_[k] += from[k];
+      }
+    });
   }
-  void sum(int64_t image) {
-    const int64_t begin = 4 * quads_ * batch_.first_row(image), count = 4 * quads_ * batch_.num_verts(batch_.mesh_of(image));
-    for (int64_t which = 1; which < bands_.per_image; ++which) {
-      const T* from = others_.data() + (which - 1) * batch_.num_rows() * 4 * quads_ + begin;
-      for (int64_t k = 0; k < count; ++k) to_[begin + k] += from[k];
-    }
-  }
+  // Of the image, once they are summed.
+  T* of(int64_t image) const { return to_ + range_of(batch_, quads_, image).begin; }
 
  private:
   const Batch& batch_;
   const Bands& bands_;
   int32_t quads_;
+  int64_t size_;
   T* to_;
-  std::vector<T> others_;
+  std::unique_ptr<T[]> others_;
 };
 
 constexpr int32_t kMostChannels = 1024;
@@ -251,7 +270,11 @@ void make_points_backward(const Batch& batch, const Vertices<T>& given, const T*
   const int32_t* order = batch.index[kVertOrder];
   for (const auto& [whole, rows] : {std::make_pair(to.verts, &to_verts), std::make_pair(to.colors, &to_colors)}) {
     if (!whole) continue;
-    for (int64_t i = 0; i < num_verts; ++i) std::copy_n(rows->data() + 4 * i, 3, whole + 3 * int64_t{order[i]});
+    const T* from = rows->data();
+    T* to_given = whole;
+    for_chunks(batch, kVertFirst, [&](int64_t, int64_t, int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) std::copy_n(from + 4 * i, 3, to_given + 3 * int64_t{order[i]});
+    });
   }
 }
 
@@ -285,6 +308,19 @@ std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const
   std::vector<Crossing> all;
   for (const auto& of_image : crossings) all.insert(all.end(), of_image.begin(), of_image.end());
   return all;
+}
+
+bool crossings_fit(const Batch& batch, int height, int width, const Crossing* crossings, int64_t count) {
+  const int64_t num_pixels = int64_t{height} * width;
+  int32_t last = 0;
+  for (const Crossing* c = crossings; c != crossings + count; ++c) {
+    if (c->image < last || c->image >= batch.num_images) return false;
+    const int32_t* edge_first = batch.index[kEdgeFirst] + batch.mesh_of(c->image);
+    if (c->edge < edge_first[0] || c->edge >= edge_first[1]) return false;
+    if (std::min(c->inside, c->outside) < 0 || std::max(c->inside, c->outside) >= num_pixels) return false;
+    last = c->image;
+  }
+  return true;
 }
 
 template <typename T>
@@ -332,14 +368,14 @@ void draw_backward(const Batch& batch, const Frame<T>& frame, const Drawing<T>& 
   parallel_for(bands.num_parts, batch.num_threads, [&](int64_t part) {
     const int64_t image = bands.image(part);
     kernel.draw_backward(frame, d.perspective, batch.points(d.points, d.quads, image), pixels_of(frame, d, image),
-                         bands.first_row(part), bands.end_row(part), gradient + image * image_size, partial.of(part));
+                         bands.first_row(part), bands.end_row(part), gradient + image * image_size, partial.start(part));
   });
+  partial.sum();
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
-    partial.sum(n);
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
     const Points<T> points = batch.points(d.points, d.quads, n);
     const Pixels<T> pixels = pixels_of(frame, d, n);
-    T* to = partial.of(n * bands.per_image);
+    T* to = partial.of(n);
     T source_color[kMostChannels], target_color[kMostChannels];
     for (const Crossing* c = begin; c != end; ++c) {
       const T* g = gradient + n * image_size + int64_t{c->target()} * d.channels;
@@ -358,12 +394,13 @@ void draw_backward(const Batch& batch, const Frame<T>& frame, const Drawing<T>& 
 template <typename T>
 void blend_backward(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, const T* images, T* to_images, T* to_points) {
   const int64_t image_size = int64_t{frame.height} * frame.width * d.channels;
-  if (batch.num_rows()) std::fill(to_points, to_points + batch.num_rows() * 4 * d.quads, T(0));
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
     const Points<T> points = batch.points(d.points, d.quads, n);
     const T* image = images + n * image_size;
-    T *to_image = to_images + n * image_size, *to = to_points + 4 * d.quads * batch.first_row(n);
+    const Range range = range_of(batch, d.quads, n);
+    T *to_image = to_images + n * image_size, *to = to_points + range.begin;
+    std::fill(to, to + range.count, T(0));
     auto changes = numbers<T>((end - begin) * d.channels);
     T* change = changes.data();
     for (const Crossing* c = begin; c != end; ++c) {
@@ -459,8 +496,8 @@ void compare(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, con
              T* to_points) {
   const Kernels<T>& kernel = kernels().of<T>();
   const Bands bands(batch.num_images, frame.height);
-  std::vector<PartialGradients<T>> partial;
-  if (to_points) partial.emplace_back(batch, bands, d.quads, to_points);
+  std::optional<PartialGradients<T>> partial;
+  if (to_points) partial.emplace(batch, bands, d.quads, to_points);
   // the mean: in the weights, so that the gradient has it too
   const T scale = 1 / (static_cast<T>(frame.height) * static_cast<T>(frame.width) * static_cast<T>(d.channels));
   std::vector<Target<T>> scaled = targets;
@@ -480,15 +517,23 @@ void compare(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, con
     const auto& mark = marked[static_cast<size_t>(image)];
     totals[static_cast<size_t>(part)] = kernel.compare(
         frame, d.perspective, batch.points(d.points, d.quads, image), pixels_of(frame, d, image), scaled[static_cast<size_t>(image)],
-        mark.empty() ? nullptr : mark.data(), bands.first_row(part), bands.end_row(part), to_points ? partial[0].of(part) : nullptr);
+        mark.empty() ? nullptr : mark.data(), bands.first_row(part), bands.end_row(part), partial ? partial->start(part) : nullptr);
   });
+  if (partial) partial->sum();
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
-    if (to_points) partial[0].sum(n);
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
     double total = compare_blended(batch, frame, d, batch.points(d.points, d.quads, n), pixels_of(frame, d, n),
-                                   scaled[static_cast<size_t>(n)], begin, end, to_points ? partial[0].of(n * bands.per_image) : nullptr);
+                                   scaled[static_cast<size_t>(n)], begin, end, partial ? partial->of(n) : nullptr);
     for (int64_t k = 0; k < bands.per_image; ++k) total += totals[static_cast<size_t>(n * bands.per_image + k)];
     losses[n] = static_cast<T>(total);
+  });
+}
+
+template <typename T>
+void scale_gradient(const Batch& batch, int32_t quads, const T* scales, const T* gradient, T* to_points) {
+  parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
+    const Range range = range_of(batch, quads, n);
+    for (int64_t k = range.begin; k < range.begin + range.count; ++k) to_points[k] = scales[n] * gradient[k];
   });
 }
 
@@ -500,7 +545,8 @@ void compare(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, con
   template void blend(const Batch&, const Frame<T>&, const Drawing<T>&, T*);                                                   \
   template void draw_backward(const Batch&, const Frame<T>&, const Drawing<T>&, const T*, T*);                                 \
   template void blend_backward(const Batch&, const Frame<T>&, const Drawing<T>&, const T*, T*, T*);                            \
-  template void compare(const Batch&, const Frame<T>&, const Drawing<T>&, const std::vector<Target<T>>&, T*, T*);
+  template void compare(const Batch&, const Frame<T>&, const Drawing<T>&, const std::vector<Target<T>>&, T*, T*);                 \
+  template void scale_gradient(const Batch&, int32_t, const T*, const T*, T*);
 LARGESTEPS_INSTANTIATE(float)
 LARGESTEPS_INSTANTIATE(double)
 #undef LARGESTEPS_INSTANTIATE

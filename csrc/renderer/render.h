@@ -70,6 +70,9 @@ template <typename T>
 std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const Camera<T>& camera, const T* points,
                                 int32_t quads, bool outlined, T* depth, int32_t* faces);
 
+// Whether crossings can be those of the batch's pictures: of these pixels, of edges of the image's mesh, and in order.
+bool crossings_fit(const Batch& batch, int height, int width, const Crossing* crossings, int64_t count);
+
 // What all images of a batch show.
 template <typename T>
 struct Drawing {
@@ -104,5 +107,9 @@ void blend_backward(const Batch& batch, const Frame<T>& frame, const Drawing<T>&
 template <typename T>
 void compare(const Batch& batch, const Frame<T>& frame, const Drawing<T>& drawing, const std::vector<Target<T>>& targets,
              T* losses, T* to_points);
+
+// The gradient of points times a number for each image.
+template <typename T>
+void scale_gradient(const Batch& batch, int32_t quads, const T* scales, const T* gradient, T* to_points);
 
 }  // namespace largesteps::renderer

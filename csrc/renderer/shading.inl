@@ -232,7 +232,7 @@ void draw(const Frame<T>& frame, bool perspective, const Points<T>& points, cons
   }
 }
 
-// Of 4 channels; lanes from count on get the first pixel's.
+// Of 4 channels; lanes from count on get zeros.
 template <typename T>
 LARGESTEPS_INLINE void load_pixels(const T* from, int count, Vector<T>* channels) {
   if (count == 8) return get_rows<T>(from, channels);

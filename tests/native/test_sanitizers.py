@@ -1,4 +1,4 @@
-"""The compiled solver under the sanitizers of g++, against numpy on random systems, and what it leaves in memory."""
+"""The compiled code under the sanitizers of g++, the solver against numpy on random systems, and what it leaves in memory."""
 
 import os
 import shutil
@@ -22,23 +22,25 @@ from support.memory import resident_bytes, tells_memory
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sanitizers")]  # which share the programs that they compile
 
 SOURCES = Path(__file__).resolve().parents[2] / "csrc"
-TESTS = ("test_analysis", "test_cholesky", "test_cuda", "test_ordering", "test_parallel")
-# What csrc/cpu/kernels.cpp can be held to, below the best set of this processor, which is that of no choice.
+LAYERS = ("threads", "dissection", "structure", "cpu", "renderer")  # of csrc, which all programs are made with
+RENDERER_TESTS = ("test_renderer", "test_renderer_gradients")
+TESTS = ("test_analysis", "test_cholesky", "test_cuda", "test_ordering", "test_parallel", *RENDERER_TESTS)
+# What the kernels of csrc can be held to, below the best set of this processor, which is that of no choice.
 INSTRUCTION_SETS = {"AVX512": ("baseline", "avx2", ""), "AVX2": ("baseline", "")}.get(
     torch.backends.cpu.get_cpu_capability(), ("",)
 )
 # Those with the inner loops on every instruction set; the longest first.
 ADDRESS_RUNS = [
-    *(("test_cholesky", chosen) for chosen in INSTRUCTION_SETS),
+    *((name, chosen) for name in ("test_cholesky", *RENDERER_TESTS) for chosen in INSTRUCTION_SETS),
     *((name, "") for name in ("test_cuda", "test_parallel", "test_ordering", "test_analysis")),
 ]
-THREAD_TESTS = ("test_cholesky", "test_cuda", "test_parallel")
+THREAD_TESTS = ("test_cholesky", "test_cuda", "test_parallel", *RENDERER_TESTS)
 NUM_AT_ONCE = 2  # a compiler takes half a gigabyte
 SOLVED = -1
 
 
 def compile_programs(folder: Path, programs: tuple[str, ...], sanitizers: str = "") -> Path:
-    """Compiles the solver and then, each with it, the programs; skips without a compiler that has these sanitizers."""
+    """Compiles the layers and then, each with them, the programs; skips without a compiler that has these sanitizers."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("there is no g++ here")
@@ -58,7 +60,7 @@ def compile_programs(folder: Path, programs: tuple[str, ...], sanitizers: str = 
     run([str(probe), "-o", str(folder / "probe")])
     if (result := run_program(folder / "probe")).returncode != 0:  # there are kernels it cannot place its memory in
         pytest.skip(f"-fsanitize={sanitizers} does not work here: {result.stderr.strip()}")
-    library = [path for layer in ("threads", "dissection", "structure", "cpu") for path in (SOURCES / layer).glob("*.cpp")]
+    library = [path for layer in LAYERS for path in (SOURCES / layer).glob("*.cpp")]
     emulated = list((SOURCES / "cuda").glob("*.cu")) if "test_cuda" in programs else []  # whose threads are contexts of one
     sources = sorted(
         [*library, *emulated, *(SOURCES / "tests" / f"{name}.cpp" for name in programs)], key=lambda path: path.stem
@@ -105,9 +107,10 @@ def test_threads(tmp_path):
 
 
 def test_without_sanitizer(tmp_path):
-    """Forks, since those of the sanitizers leave a child with locks that nobody holds; and more systems for the kernels."""
-    compile_programs(tmp_path, ("test_cuda", "test_parallel"))
-    for name in ("test_cuda", "test_parallel"):
+    """Forks, since those of the sanitizers leave a child with locks that nobody holds; and what else is quick without one."""
+    programs = ("test_cuda", "test_parallel", *RENDERER_TESTS)
+    compile_programs(tmp_path, programs)
+    for name in programs:
         result = run_program(tmp_path / name)
         assert result.returncode == 0, result.stdout + result.stderr
 
