@@ -68,7 +68,7 @@ class Builder {
       for (int64_t v = vert_first[m]; v < vert_first[m + 1]; ++v) sorted_[size(vert_order_[size(v)])] = static_cast<int32_t>(v);
       sort_faces(faces, face_first[m], face_first[m + 1], vert_first[m], vert_first[m + 1]);
       find_edges(face_first[m], face_first[m + 1]);
-      edge_first_.push_back(static_cast<int32_t>(edges_.size() / 4));
+      edge_first_.push_back(static_cast<int32_t>(edge_ends_.size() / 2));
     }
     list_corners();
     vert_first_.assign(vert_first, vert_first + num_meshes + 1);
@@ -77,7 +77,7 @@ class Builder {
 
   std::vector<int32_t> buffer() const {
     const std::vector<int32_t>* sections[kNumSections] = {&vert_first_, &face_first_, &edge_first_, &vert_order_,   &face_order_,
-                                                          &corners_,    &edges_,      &more_faces_, &corner_first_, &vert_corners_};
+                                                          &corners_,    &edge_ends_, &edge_faces_,      &more_faces_, &corner_first_, &vert_corners_};
     std::vector<int32_t> result(kHeaderSize, 0);
     for (int k = 0; k < kNumSections; ++k) {
       result[size(kSectionOffsets + k)] = static_cast<int32_t>(result.size());
@@ -85,7 +85,7 @@ class Builder {
     }
     result[kMagicNumber] = kMagic, result[kTotalSize] = static_cast<int32_t>(result.size());
     result[kNumMeshes] = static_cast<int32_t>(num_meshes_), result[kNumVerts] = static_cast<int32_t>(num_verts_);
-    result[kNumFaces] = static_cast<int32_t>(num_faces_), result[kNumEdges] = static_cast<int32_t>(edges_.size() / 4);
+    result[kNumFaces] = static_cast<int32_t>(num_faces_), result[kNumEdges] = static_cast<int32_t>(edge_ends_.size() / 2);
     return result;
   }
 
@@ -137,14 +137,14 @@ class Builder {
       size_t j = i + 1;
       while (j < halves.size() && halves[j].low == halves[i].low && halves[j].high == halves[i].high) ++j;
       const bool in_order = vert_order_[size(halves[i].low)] < vert_order_[size(halves[i].high)];
-      edges_.push_back(in_order ? halves[i].low : halves[i].high);
-      edges_.push_back(in_order ? halves[i].high : halves[i].low);
+      edge_ends_.push_back(in_order ? halves[i].low : halves[i].high);
+      edge_ends_.push_back(in_order ? halves[i].high : halves[i].low);
       if (j - i <= 2) {
-        edges_.push_back(halves[i].face);
-        edges_.push_back(j - i == 2 ? halves[i + 1].face : kNoFace);
+        edge_faces_.push_back(halves[i].face);
+        edge_faces_.push_back(j - i == 2 ? halves[i + 1].face : kNoFace);
       } else {
-        edges_.push_back(static_cast<int32_t>(more_faces_.size()));
-        edges_.push_back(kMore);
+        edge_faces_.push_back(static_cast<int32_t>(more_faces_.size()));
+        edge_faces_.push_back(kMore);
         more_faces_.push_back(static_cast<int32_t>(j - i));
         for (size_t k = i; k < j; ++k) more_faces_.push_back(halves[k].face);
       }
@@ -168,7 +168,7 @@ class Builder {
   }
 
   int64_t num_meshes_, num_verts_, num_faces_;
-  std::vector<int32_t> vert_first_, face_first_, edge_first_, vert_order_, face_order_, corners_, edges_, more_faces_,
+  std::vector<int32_t> vert_first_, face_first_, edge_first_, vert_order_, face_order_, corners_, edge_ends_, edge_faces_, more_faces_,
       corner_first_, vert_corners_;
   std::vector<int32_t> sorted_;  // the place of each given vertex
 };
@@ -186,7 +186,7 @@ bool looks_valid(const int32_t* data, int64_t size) {
   if (meshes < 0 || verts < 0 || faces < 0 || edges < 0) return false;
   constexpr int64_t kAny = -1;
   const int64_t sizes[kNumSections] = {meshes + 1, meshes + 1, meshes + 1, verts,     faces,
-                                       4 * faces,  4 * edges,  kAny,       verts + 1, 3 * faces};
+                                       4 * faces,  2 * edges,  2 * edges, kAny,       verts + 1, 3 * faces};
   int64_t end = kHeaderSize;
   for (int k = 0; k < kNumSections; ++k) {
     const int64_t begin = data[kSectionOffsets + k], next = k + 1 < kNumSections ? data[kSectionOffsets + k + 1] : size;

@@ -27,7 +27,8 @@ enum Section : int32_t {
   kVertOrder,    // num_verts: the given number of each sorted vertex
   kFaceOrder,    // num_faces: the given number of each sorted face
   kCorners,      // num_faces x 4: sorted vertices of a face; the last is 0
-  kEdges,        // num_edges x 4: sorted vertices, the one with the lower given number first; two faces (see below)
+  kEdgeEnds,     // num_edges x 2: sorted vertices, the one with the lower given number first
+  kEdgeFaces,    // num_edges x 2: see below
   kMoreFaces,    // of edges with three faces or more: their number, then the faces
   kCornerFirst,  // num_verts + 1: where the corners of each vertex begin
   kVertCorners,  // num_faces x 3: 4 * face + corner, by vertex

@@ -8,28 +8,21 @@
 namespace largesteps::renderer {
 namespace {
 
-struct Side {
-  int32_t total, count;
-};
-
-// The sum of the sides on which the faces of an edge lie, and the number of faces that lie on one.
-Side side_of(const MeshIndex& index, const int32_t* edge, const int8_t* sides) {
+// On which side of an edge in the picture all of its faces lie: +1 or -1; 0 if they lie on both, or none has an area.
+int32_t side_of(const MeshIndex& index, const int32_t* faces, const int8_t* sides) {
   auto of_face = [&](int32_t entry) { return sides[entry >> 1] * (2 * (entry & 1) - 1); };
-  if (edge[3] == kNoFace) {
-    const int32_t s = of_face(edge[2]);
-    return {s, std::abs(s)};
+  if (faces[1] >= 0) {
+    const int32_t s = of_face(faces[0]), t = of_face(faces[1]), total = s + t;
+    return s * t < 0 ? 0 : (total > 0) - (total < 0);
   }
-  if (edge[3] != kMore) {
-    const int32_t s = of_face(edge[2]), t = of_face(edge[3]);
-    return {s + t, std::abs(s) + std::abs(t)};
-  }
-  const int32_t* more = index[kMoreFaces] + edge[2];
-  Side result = {0, 0};
+  if (faces[1] == kNoFace) return of_face(faces[0]);
+  const int32_t* more = index[kMoreFaces] + faces[0];
+  int32_t total = 0, count = 0;
   for (int32_t k = 1; k <= more[0]; ++k) {
     const int32_t s = of_face(more[k]);
-    result.total += s, result.count += std::abs(s);
+    total += s, count += std::abs(s);
   }
-  return result;
+  return std::abs(total) != count ? 0 : (total > 0) - (total < 0);
 }
 
 template <typename T>
@@ -54,12 +47,12 @@ template <typename T>
 std::vector<Crossing> find_crossings(const Frame<T>& frame, const Camera<T>& camera, const MeshIndex& index, int64_t mesh,
                                      int32_t image, const Points<T>& points, const T* depth, const int8_t* sides) {
   const int height = frame.height, width = frame.width;
-  const int32_t *edges = index[kEdges], *order = index[kVertOrder];
+  const int32_t *ends = index[kEdgeEnds], *edge_faces = index[kEdgeFaces], *order = index[kVertOrder];
   std::vector<Candidate<T>> found;
   for (int32_t e = index[kEdgeFirst][mesh]; e < index[kEdgeFirst][mesh + 1]; ++e) {
-    const int32_t* edge = edges + 4 * int64_t{e};
-    const Side side = side_of(index, edge, sides);
-    if (std::abs(side.total) != side.count || side.count == 0) continue;
+    const int32_t side = side_of(index, edge_faces + 2 * int64_t{e}, sides);
+    if (side == 0) continue;
+    const int32_t* edge = ends + 2 * int64_t{e};
     const T* a = points.data + 4 * int64_t{(edge[0] + points.shift) * points.quads};
     const T* b = points.data + 4 * int64_t{(edge[1] + points.shift) * points.quads};
     if (!(std::min(a[2], b[2]) > camera.z_clip)) continue;
@@ -76,7 +69,7 @@ std::vector<Crossing> find_crossings(const Frame<T>& frame, const Camera<T>& cam
     const int stop = std::min(static_cast<int>(std::ceil(std::clamp(high, T(-1), largest))), lines);
     // The side of the faces: for a steep edge that runs down the rows it is that of smaller columns. A flat edge has swapped
     // axes, which mirrors the plane.
-    const bool inside_before = (side.total > 0) == ((end > start) == steep);
+    const bool inside_before = (side > 0) == ((end > start) == steep);
     for (int line = first; line < stop; ++line) {
       const T t = (T(line) - start) / (end - start), cut = across_a + t * (across_b - across_a), before = std::floor(cut);
       if (!(before >= 0 && before < T(last))) continue;
@@ -106,7 +99,7 @@ std::vector<Crossing> find_crossings(const Frame<T>& frame, const Camera<T>& cam
 
 template <typename T>
 Cut<T> cut_of(const Frame<T>& frame, const MeshIndex& index, const Points<T>& points, const Crossing& crossing) {
-  const int32_t* edge = index[kEdges] + 4 * int64_t{crossing.edge};
+  const int32_t* edge = index[kEdgeEnds] + 2 * int64_t{crossing.edge};
   Cut<T> r;
   r.row_a = (edge[0] + points.shift) * points.quads, r.row_b = (edge[1] + points.shift) * points.quads;
   r.a = points.data + 4 * int64_t{r.row_a}, r.b = points.data + 4 * int64_t{r.row_b};
