@@ -206,7 +206,7 @@ class _Optimisation:
         at = [perf_counter()]
         verts = self._steps.verts_packed()
         at.append(perf_counter())
-        meshes = self._template.update_padded(verts[None])  # as LargeSteps does when it is called
+        meshes = self._template.update_padded(verts[None])
         at.append(perf_counter())
         loss = self._loss(meshes, range(VIEWS)).sum()
         at.append(perf_counter())

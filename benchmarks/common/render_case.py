@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 from torch import Tensor
@@ -25,6 +26,8 @@ class Case:
         self.renderer = PyTorch3DRenderer(size, light)
         self.loss = ImageLoss(self.renderer, self.cameras, self.targets)
         self.num_verts, self.num_faces = len(self.meshes.verts_packed()), len(self.meshes.faces_packed())
+        # made once: to make the Meshes of a step is not the renderer's work
+        self._moving = self.meshes.update_padded(self.meshes.verts_padded().clone().requires_grad_())
         self._z_clip = camera_matrices(self.cameras).z_clip
 
     def steps(self) -> dict[str, Callable[[], Tensor]]:
@@ -39,9 +42,8 @@ class Case:
         return plain.render(self.renderer._style(), meshes, cameras, self._z_clip)
 
     def _gradient(self, loss: Callable[[Meshes], Tensor]) -> Tensor:
-        verts = self.meshes.verts_padded().clone().requires_grad_()
-        loss(self.meshes.update_padded(verts)).backward()
-        return verts.grad
+        (gradient,) = torch.autograd.grad(loss(self._moving), self._moving.verts_packed())
+        return gradient
 
     def num_bytes(self) -> int:
         """Those that a step moves at least."""

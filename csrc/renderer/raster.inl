@@ -201,10 +201,7 @@ void rasterize(const Frame<T>& frame, const Camera<T>& camera, const Points<T>& 
   for (int64_t f = begin; f < end; f += 8) {
     const int count = static_cast<int>(std::min<int64_t>(8, end - f));
     int32_t index[3][8];
-    for (int lane = 0; lane < 8; ++lane) {
-      const int32_t* c = points.corners + 4 * (f + std::min(lane, count - 1));
-      for (int k = 0; k < 3; ++k) index[k][lane] = (c[k] + points.shift) * points.quads;
-    }
+    point_rows(points, f, count, index);
     Vector<T> p0[4], p1[4], p2[4];
     Rows<T, 4>::gather(points.data, index[0], p0);
     Rows<T, 4>::gather(points.data, index[1], p1);
@@ -215,10 +212,11 @@ void rasterize(const Frame<T>& frame, const Camera<T>& camera, const Points<T>& 
       const Vector<T> ux = (frame.mid_col - x1 * frame.to_col) - col, uy = (frame.mid_row - y1 * frame.to_row) - row;
       const Vector<T> vx = (frame.mid_col - x2 * frame.to_col) - col, vy = (frame.mid_row - y2 * frame.to_row) - row;
       const Vector<T> area = ux * vy - uy * vx;
-      const unsigned positive = bits(area > 0), negative = bits(area < 0);
-      for (int lane = 0; lane < count; ++lane) {
-        sides[f + lane] = static_cast<int8_t>(static_cast<int>(positive >> lane & 1) - static_cast<int>(negative >> lane & 1));
-      }
+      typedef int8_t Byte8 __attribute__((vector_size(8)));
+      const Byte8 side = __builtin_convertvector((area < 0) - (area > 0), Byte8);  // a true lane is -1
+      int8_t lanes[8];
+      __builtin_memcpy(lanes, &side, 8);
+      std::copy(lanes, lanes + count, sides + f);
     }
     const unsigned present = (1u << count) - 1;
     if (camera.clips) {
