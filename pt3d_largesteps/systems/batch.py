@@ -37,7 +37,7 @@ class Held:
     """Pinned vertices and their positions, made by :meth:`BatchSystem.hold`.
 
     Attributes:
-        pinned: (V,) bool, or (V, 1) if ``rhs`` has columns.
+        pinned: bool, of the shape of ``rhs``.
         rhs: the right-hand side without u: c at the pinned vertices, -M_fp c at the others.
     """
 
@@ -158,6 +158,7 @@ class BatchSystem:
             raise ValueError("anchors: expected pinned vertices, got none; call set_pinned first")
         self._check("anchors", anchors)
         pinned = self.pinned if anchors.dim() == 1 else self.pinned[:, None]
+        pinned = pinned.expand(anchors.shape).contiguous()  # to choose by a mask that torch must repeat takes twice as long
         positions = torch.where(pinned, anchors, 0)
         coupling = self._joined(positions, [part.couple for part in parts])  # M_fp c at free rows; other rows are unused
         return Held(pinned, torch.where(pinned, anchors, -coupling))
