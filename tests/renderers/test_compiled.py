@@ -215,11 +215,9 @@ class TestDerivatives:
         PyTorch3DRenderer(SIZE, light)(lumpy(), cameras()).sum().backward()
         step = torch.zeros(9, 3)
         step[0, 1] = 0.01
-        values = [
-            PyTorch3DRenderer(SIZE, SphericalHarmonicsLight(LIGHT.coefficients + sign * step))(lumpy(), cameras()).double().sum()
-            for sign in (1, -1)
-        ]  # fmt: skip
-        expected = float(values[0] - values[1]) / 0.02
+        lights = [SphericalHarmonicsLight(LIGHT.coefficients + sign * step) for sign in (1, -1)]
+        more, less = (PyTorch3DRenderer(SIZE, moved)(lumpy(), cameras()).double().sum() for moved in lights)
+        expected = float(more - less) / 0.02
         assert float(light.coefficients.grad[0, 1]) == pytest.approx(expected, rel=1e-3)
 
 
