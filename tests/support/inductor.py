@@ -16,8 +16,8 @@ needs_inductor = pytest.mark.skipif(
 def keep_code_apart() -> None:
     """Gives each value of ``ATEN_CPU_CAPABILITY`` a cache of its own.
 
-    torch (2.11) keeps compiled code from run to run and finds it again when it should write it for other vectors: then it crashes,
-    or computes something else.
+    torch (2.11) keeps compiled code from run to run and finds it again where it should write it for other vectors. Then it
+    crashes, or computes something else.
     """
     capability = os.environ.get("ATEN_CPU_CAPABILITY")
     if capability is not None:
