@@ -178,7 +178,7 @@ def reconstruct(**settings):
     """The demo: a function that moves a start until its pictures are those of a target.
 
     Args:
-        **settings: of the demo: ``steps`` (1000), ``views`` (64), ``resolution`` (128), ``start`` ("hull" or "sphere"),
+        **settings: of the demo: ``steps`` (1000), ``views`` (64), ``resolution`` (256), ``start`` ("hull" or "sphere"),
             ``method`` ("large-steps", "adam" or "laplacian"), ``lambda_``, ``lr``, ``reg``, ``seed``, ``remesh``, ``solver``.
 
     Returns:

@@ -2,7 +2,7 @@
 
     python benchmarks/bm_reconstruct.py                                  # the shapes made in code
     python benchmarks/bm_reconstruct.py spot.obj bunny.obj --seeds 3     # your own, the mean of three orders of the views
-    python benchmarks/bm_reconstruct.py --start sphere
+    python benchmarks/bm_reconstruct.py --start sphere --resolution 128
     python benchmarks/bm_reconstruct.py --no-remesh                      # 2,562 vertices from beginning to end
 
 All methods get the same start, views, steps, remeshings, repair at the end and rule for the step size (in mean edge lengths,
@@ -49,11 +49,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--seeds", type=int, default=1, help="runs of each (default: %(default)s)")
     parser.add_argument("--start", choices=STARTS, default=Settings.start)
+    parser.add_argument("--resolution", type=int, default=Settings.resolution, help="pixels (default: %(default)s)")
     parser.add_argument("--methods", nargs="*", help="large-steps, adam or weights of the regulariser (default: all)")
     parser.add_argument("--no-remesh", dest="remesh", action="store_false")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time, each on one thread")
     options = parser.parse_args()
-    settings = Settings(steps=options.steps, remesh=options.remesh, start=options.start)
+    settings = Settings(steps=options.steps, remesh=options.remesh, start=options.start, resolution=options.resolution)
     methods = options.methods or ["large-steps", "adam", *map(str, WEIGHTS)]
     print(heading())
     with ProcessPoolExecutor(options.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:

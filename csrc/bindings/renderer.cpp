@@ -93,25 +93,22 @@ int32_t quads_of(const Batch& batch, const Tensor& points) {
   return static_cast<int32_t>(points.size(1) / 4);
 }
 
-Tensor mesh_index(const Tensor& faces, const Tensor& vert_first, const Tensor& face_first, const Tensor& positions) {
+Tensor mesh_index(const Tensor& faces, const Tensor& vert_first, const Tensor& face_first) {
   check_array(faces, "faces", ScalarType::Long, "int64", 2);
   check_array(vert_first, "vert_first", ScalarType::Long, "int64", 1);
   check_array(face_first, "face_first", ScalarType::Long, "int64", 1);
-  check_array(positions, "positions", ScalarType::Float, "float32", 2);
   check(vert_first.numel() >= 1 && face_first.numel() == vert_first.numel(), "face_first",
         "as many numbers as vert_first, at least one");
   const int64_t num_meshes = vert_first.numel() - 1;
   const auto *first_vert = data_of<int64_t>(vert_first), *first_face = data_of<int64_t>(face_first);
   check(faces.size(1) == 3 && first_face[num_meshes] == faces.size(0), "faces", "the shape (", first_face[num_meshes], ", 3)");
-  check(positions.size(1) == 3 && first_vert[num_meshes] == positions.size(0), "positions", "the shape (",
-        first_vert[num_meshes], ", 3)");
   for (const auto* first : {first_vert, first_face}) {
     check(first[0] == 0 && std::is_sorted(first, first + num_meshes + 1), first == first_vert ? "vert_first" : "face_first",
           "numbers that begin with 0 and do not fall");
   }
   std::vector<int32_t> buffer;
   guarded([&] {
-    buffer = renderer::make_mesh_index(data_of<int64_t>(faces), num_meshes, first_vert, first_face, data_of<float>(positions));
+    buffer = renderer::make_mesh_index(data_of<int64_t>(faces), num_meshes, first_vert, first_face);
   });
   Tensor index = empty_on_cpu({static_cast<int64_t>(buffer.size())}, ScalarType::Int);
   std::copy(buffer.begin(), buffer.end(), data_of<int32_t>(index));
@@ -417,7 +414,7 @@ Tensor compare_backward(const Tensor& to_losses, const Tensor& gradient, const T
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(pt3d_largesteps, library) {
-  library.def("mesh_index(Tensor faces, Tensor vert_first, Tensor face_first, Tensor positions) -> Tensor");
+  library.def("mesh_index(Tensor faces, Tensor vert_first, Tensor face_first) -> Tensor");
   // num_meshes says how many rows the result has, without a look into the index.
   library.def(
       "render_points(Tensor verts, Tensor view, Tensor projection, Tensor? light, Tensor? colors, Tensor index, int num_meshes) "

@@ -1,7 +1,6 @@
 #include "mesh_index.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
@@ -10,38 +9,73 @@
 namespace largesteps::renderer {
 namespace {
 
-// Ten bits with two zeros after each.
-uint32_t spread(uint32_t bits) {
-  bits = (bits | (bits << 16)) & 0x030000FF;
-  bits = (bits | (bits << 8)) & 0x0300F00F;
-  bits = (bits | (bits << 4)) & 0x030C30C3;
-  return (bits | (bits << 2)) & 0x09249249;
-}
+// Vertices of a patch. Its points fill a part of a core's fastest memory.
+constexpr int64_t kPatch = 256;
 
-// The vertices [begin, end) along a Morton curve through the bounding box of the finite ones. NaN counts as lowest.
-void sort_vertices(const float* positions, int64_t begin, int64_t end, int32_t* order) {
-  float low[3], high[3], longest = 0;
-  for (int k = 0; k < 3; ++k) {
-    low[k] = std::numeric_limits<float>::max(), high[k] = -low[k];
-    for (int64_t v = begin; v < end; ++v) {
-      const float x = positions[3 * v + k];
-      if (std::isfinite(x)) low[k] = std::min(low[k], x), high[k] = std::max(high[k], x);
-    }
-    if (high[k] > low[k]) longest = std::max(longest, high[k] - low[k]);
+// The vertices [begin, end) patch by patch, each grown from face to face, and each beginning beside an earlier one. So neighbours
+// on the surface are neighbours in memory. The order follows from the faces [first, last) alone: a run that is resumed adds up in the
+// order of the run that was interrupted.
+class PatchOrder {
+ public:
+  PatchOrder(const int64_t* faces, int64_t first, int64_t last, int64_t begin, int64_t end)
+      : faces_(faces), begin_(begin), face_first_(static_cast<size_t>(end - begin + 1), 0), placed_(static_cast<size_t>(end - begin)),
+        seen_(static_cast<size_t>(last - first)), first_(first) {
+    for (int64_t k = 3 * first; k < 3 * last; ++k) ++face_first_[of(faces[k]) + 1];
+    std::partial_sum(face_first_.begin(), face_first_.end(), face_first_.begin());
+    vert_faces_.resize(static_cast<size_t>(3 * (last - first)));
+    std::vector<int64_t> next(face_first_.begin(), face_first_.end() - 1);
+    for (int64_t k = 3 * first; k < 3 * last; ++k) vert_faces_[static_cast<size_t>(next[of(faces[k])]++)] = k / 3;
   }
-  const float scale = longest > 0 && std::isfinite(longest) ? 1023 / longest : 0.0f;
-  std::vector<uint64_t> keys(static_cast<size_t>(end - begin));
-  for (int64_t v = begin; v < end; ++v) {
-    uint32_t code = 0;
-    for (int k = 0; k < 3; ++k) {
-      const float place = (positions[3 * v + k] - low[k]) * scale;
-      code |= spread(place > 0 ? static_cast<uint32_t>(std::min(place, 1023.0f)) : 0) << k;
+
+  void write(int32_t* order) {
+    order_ = order;
+    std::vector<int64_t> seeds;
+    for (int64_t f = first_; f < first_ + static_cast<int64_t>(seen_.size()); ++f) {
+      seeds.assign(1, f);
+      for (size_t k = 0; k < seeds.size(); ++k) grow(seeds[k], seeds);
     }
-    keys[static_cast<size_t>(v - begin)] = uint64_t{code} << 32 | static_cast<uint32_t>(v);
+    for (size_t v = 0; v < placed_.size(); ++v) place(static_cast<int64_t>(v) + begin_);  // those of no face
   }
-  std::sort(keys.begin(), keys.end());
-  for (const uint64_t key : keys) *order++ = static_cast<int32_t>(key & 0xFFFFFFFF);
-}
+
+ private:
+  size_t of(int64_t vertex) const { return static_cast<size_t>(vertex - begin_); }
+
+  bool place(int64_t vertex) {
+    if (placed_[of(vertex)]) return false;
+    placed_[of(vertex)] = true;
+    *order_++ = static_cast<int32_t>(vertex);
+    return true;
+  }
+
+  // A patch from a face on; the faces on its rim become seeds.
+  void grow(int64_t seed, std::vector<int64_t>& seeds) {
+    front_.assign(1, seed);
+    int64_t size = 0;
+    size_t k = 0;
+    for (; k < front_.size() && size < kPatch; ++k) {
+      const int64_t f = front_[k];
+      if (seen_[static_cast<size_t>(f - first_)]) continue;
+      seen_[static_cast<size_t>(f - first_)] = true;
+      for (int c = 0; c < 3; ++c) {
+        const int64_t vertex = faces_[3 * f + c];
+        if (!place(vertex)) continue;
+        ++size;
+        for (int64_t i = face_first_[of(vertex)]; i < face_first_[of(vertex) + 1]; ++i) {
+          const int64_t neighbour = vert_faces_[static_cast<size_t>(i)];
+          if (!seen_[static_cast<size_t>(neighbour - first_)]) front_.push_back(neighbour);
+        }
+      }
+    }
+    seeds.insert(seeds.end(), front_.begin() + static_cast<std::ptrdiff_t>(k), front_.end());
+  }
+
+  const int64_t* faces_;
+  int64_t begin_;
+  std::vector<int64_t> face_first_, vert_faces_, front_;
+  std::vector<bool> placed_, seen_;
+  int64_t first_;
+  int32_t* order_ = nullptr;
+};
 
 struct HalfEdge {
   int32_t low, high;  // sorted vertices
@@ -50,7 +84,7 @@ struct HalfEdge {
 
 class Builder {
  public:
-  Builder(const int64_t* faces, int64_t num_meshes, const int64_t* vert_first, const int64_t* face_first, const float* positions)
+  Builder(const int64_t* faces, int64_t num_meshes, const int64_t* vert_first, const int64_t* face_first)
       : num_meshes_(num_meshes), num_verts_(vert_first[num_meshes]), num_faces_(face_first[num_meshes]) {
     constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
     // 12 numbers a face in the edges, 8 in the rest; and 16 a vertex are the most numbers of an image's points
@@ -64,9 +98,10 @@ class Builder {
     corners_.assign(size(4 * num_faces_), 0);
     edge_first_.push_back(0);
     for (int64_t m = 0; m < num_meshes; ++m) {
-      sort_vertices(positions, vert_first[m], vert_first[m + 1], vert_order_.data() + vert_first[m]);
+      check_faces(faces, face_first[m], face_first[m + 1], vert_first[m], vert_first[m + 1]);
+      PatchOrder(faces, face_first[m], face_first[m + 1], vert_first[m], vert_first[m + 1]).write(vert_order_.data() + vert_first[m]);
       for (int64_t v = vert_first[m]; v < vert_first[m + 1]; ++v) sorted_[size(vert_order_[size(v)])] = static_cast<int32_t>(v);
-      sort_faces(faces, face_first[m], face_first[m + 1], vert_first[m], vert_first[m + 1]);
+      sort_faces(faces, face_first[m], face_first[m + 1]);
       find_edges(face_first[m], face_first[m + 1]);
       edge_first_.push_back(static_cast<int32_t>(edge_ends_.size() / 2));
     }
@@ -92,20 +127,21 @@ class Builder {
  private:
   static size_t size(int64_t n) { return static_cast<size_t>(n); }
 
-  // By their first vertex along the curve.
-  void sort_faces(const int64_t* faces, int64_t begin, int64_t end, int64_t first_vert, int64_t end_vert) {
+  static void check_faces(const int64_t* faces, int64_t begin, int64_t end, int64_t first_vert, int64_t end_vert) {
+    for (int64_t k = 3 * begin; k < 3 * end; ++k) {
+      if (faces[k] >= first_vert && faces[k] < end_vert) continue;
+      throw std::invalid_argument("meshes: expected faces of vertices from " + std::to_string(first_vert) + " to " +
+                                  std::to_string(end_vert - 1) + ", got " + std::to_string(faces[k]) + " in face " +
+                                  std::to_string(k / 3) + " of the batch");
+    }
+  }
+
+  // By the place of their first vertex.
+  void sort_faces(const int64_t* faces, int64_t begin, int64_t end) {
     std::vector<uint64_t> keys(size(end - begin));
     for (int64_t f = begin; f < end; ++f) {
       int32_t lowest = std::numeric_limits<int32_t>::max();
-      for (int k = 0; k < 3; ++k) {
-        const int64_t v = faces[3 * f + k];
-        if (v < first_vert || v >= end_vert) {
-          throw std::invalid_argument("meshes: expected faces of vertices from " + std::to_string(first_vert) + " to " +
-                                      std::to_string(end_vert - 1) + ", got " + std::to_string(v) + " in face " +
-                                      std::to_string(f) + " of the batch");
-        }
-        lowest = std::min(lowest, sorted_[size(v)]);
-      }
+      for (int k = 0; k < 3; ++k) lowest = std::min(lowest, sorted_[size(faces[3 * f + k])]);
       keys[size(f - begin)] = uint64_t(lowest) << 32 | static_cast<uint32_t>(f);
     }
     std::sort(keys.begin(), keys.end());
@@ -176,8 +212,8 @@ class Builder {
 }  // namespace
 
 std::vector<int32_t> make_mesh_index(const int64_t* faces, int64_t num_meshes, const int64_t* vert_first,
-                                     const int64_t* face_first, const float* positions) {
-  return Builder(faces, num_meshes, vert_first, face_first, positions).buffer();
+                                     const int64_t* face_first) {
+  return Builder(faces, num_meshes, vert_first, face_first).buffer();
 }
 
 bool looks_valid(const int32_t* data, int64_t size) {

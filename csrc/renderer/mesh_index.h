@@ -1,7 +1,7 @@
 // The one integer buffer that describes the faces of a batch of meshes to the renderer.
 //
-// Vertices, faces and edges are sorted along a Morton curve, mesh by mesh, because neighbours in the picture should be neighbours
-// in memory: at 40,000 vertices that is worth a factor of several. A header of kHeaderSize numbers, then the sections.
+// Vertices, faces and edges are sorted by patches of the surface, mesh by mesh, because neighbours in the picture should be
+// neighbours in memory: at 40,000 vertices that is worth a factor of several. A header of kHeaderSize numbers, then the sections.
 #pragma once
 
 #include <cstdint>
@@ -51,11 +51,10 @@ struct MeshIndex {
 };
 
 // Makes the buffer.
-//   faces: num_faces x 3, of the packed vertices. vert_first, face_first: num_meshes + 1 numbers. positions: num_verts x 3,
-//   which decide the order alone.
+//   faces: num_faces x 3, of the packed vertices. vert_first, face_first: num_meshes + 1 numbers.
 // Throws std::invalid_argument for a corner that is no vertex of the face's mesh, and for meshes too large for 32 bits.
 std::vector<int32_t> make_mesh_index(const int64_t* faces, int64_t num_meshes, const int64_t* vert_first,
-                                     const int64_t* face_first, const float* positions);
+                                     const int64_t* face_first);
 
 // Whether the buffer can be what make_mesh_index made: the header and the sizes of the sections, not their contents.
 bool looks_valid(const int32_t* data, int64_t size);

@@ -28,8 +28,7 @@ std::vector<T> unwritten(int64_t count) {
 }
 
 inline std::vector<int32_t> index_of(const Scene& scene) {
-  const std::vector<float> positions(scene.places.begin(), scene.places.end());
-  return make_mesh_index(scene.faces.data(), scene.num_meshes(), scene.vert_first.data(), scene.face_first.data(), positions.data());
+  return make_mesh_index(scene.faces.data(), scene.num_meshes(), scene.vert_first.data(), scene.face_first.data());
 }
 
 template <typename T>

@@ -1,6 +1,6 @@
 """The operators of the compiled renderer on the CPU, ``torch.ops.pt3d_largesteps``, with all registrations for torch.
 
-    mesh_index(faces, vert_first, face_first, positions) -> index                 faces and their neighbours, one int32 buffer
+    mesh_index(faces, vert_first, face_first) -> index                            faces and their neighbours, one int32 buffer
     render_points(verts, view, projection, light, colors, index) -> points        what each image needs of its vertices
     rasterize(points, index, ...) -> (depth, faces, crossings)                    the visible faces, and the outlines
     draw(points, faces, crossings, index, ...) -> images                          their colours
@@ -64,18 +64,17 @@ class Visible(NamedTuple):
     crossings: Tensor
 
 
-def mesh_index(faces: Tensor, vert_first: Tensor, face_first: Tensor, positions: Tensor) -> Tensor:
-    """The index (int32) of a batch of M meshes.
+def mesh_index(faces: Tensor, vert_first: Tensor, face_first: Tensor) -> Tensor:
+    """The index (int32) of a batch of M meshes. It follows from the faces alone: it stays good while the meshes move.
 
     Args:
         faces: packed (F, 3) int64.
         vert_first, face_first: (M + 1,) int64, where the vertices and the faces of each mesh begin, and their number.
-        positions: packed (V, 3) float32. They only decide the order in memory: an index stays good while the mesh moves.
 
     Raises:
         RuntimeError: a face with a vertex of another mesh or of none, or too many of them for 32 bits.
     """
-    return _ops.mesh_index(faces, vert_first, face_first, positions)
+    return _ops.mesh_index(faces, vert_first, face_first)
 
 
 def given_faces(index: Tensor, faces: Tensor) -> Tensor:
@@ -193,7 +192,7 @@ def _pitch(width: int) -> int:
     return (width + 7) // 8 * 8 + 8
 
 
-def _fake_mesh_index(faces: Tensor, vert_first: Tensor, face_first: Tensor, positions: Tensor) -> Tensor:
+def _fake_mesh_index(faces: Tensor, vert_first: Tensor, face_first: Tensor) -> Tensor:
     return faces.new_empty(torch.library.get_ctx().new_dynamic_size(min=_HEADER_SIZE), dtype=torch.int32)
 
 

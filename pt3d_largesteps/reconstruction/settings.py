@@ -23,7 +23,7 @@ class Settings:
     start: str = "hull"
     steps: int = 1000
     views: int = 64
-    resolution: int = 128
+    resolution: int = 256
     lambda_: float | None = None
     lr: float | None = None
     reg: float = 1.0

@@ -59,8 +59,7 @@ class IndexCache:
                 self._entries[k] = (faces, faces._version, verts, counts, index)
                 return index
         vert_first, face_first = (torch.tensor([0, *values], device="cpu").cumsum(0) for values in (verts, counts))
-        positions = meshes.verts_packed().detach().float().contiguous()
-        index = rendering.mesh_index(faces.to(torch.int64).contiguous(), vert_first, face_first, positions)
+        index = rendering.mesh_index(faces.to(torch.int64).contiguous(), vert_first, face_first)
         self._entries = [(faces, faces._version, verts, counts, index), *self._entries[: self.SIZE - 1]]
         return index
 

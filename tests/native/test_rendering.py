@@ -161,7 +161,7 @@ class TestWhatTorchDemands:
         opcheck(OPS.compare.default, (points, *drawn[1:], *rest))
         faces, meshes = scene.meshes.faces_packed(), scene.meshes
         counts = [torch.tensor([0, *n.tolist()]).cumsum(0) for n in (meshes.num_verts_per_mesh(), meshes.num_faces_per_mesh())]
-        opcheck(OPS.mesh_index.default, (faces, *counts, meshes.verts_packed()))
+        opcheck(OPS.mesh_index.default, (faces, *counts))
 
     @needs_inductor
     @pytest.mark.slow
@@ -186,7 +186,7 @@ class TestErrors:
     def test_a_face_without_a_vertex(self):
         counts = torch.tensor([0, 3]), torch.tensor([0, 1])
         with pytest.raises(RuntimeError, match="expected faces of vertices from 0 to 2, got 3 in face 0"):
-            rendering.mesh_index(torch.tensor([[0, 1, 3]]), *counts, torch.zeros(3, 3))
+            rendering.mesh_index(torch.tensor([[0, 1, 3]]), *counts)
 
     def test_shapes(self, scene):
         points = scene.points()

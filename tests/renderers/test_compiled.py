@@ -312,6 +312,11 @@ class TestCaches:
         assert cache.of(Meshes(sphere.verts_list(), [sphere.faces_packed().flip(0)])) is not first
         assert cache.of(sphere) is first
 
+    def test_an_index_follows_from_the_faces_alone(self):
+        # so that a run which is resumed adds up in the same order, and goes on to the same bits
+        moved = lumpy().offset_verts(torch.rand(len(lumpy().verts_packed()), 3))
+        assert torch.equal(compiled.IndexCache().of(moved), compiled.IndexCache().of(lumpy()))
+
     def test_faces_that_were_changed_in_place(self):
         renderer, sphere = PyTorch3DRenderer(SIZE, LIGHT), ico_sphere(2)
         whole = renderer(sphere, cameras())
