@@ -208,7 +208,7 @@ def test_batches_fit_into_memory():
     assert fits(8, 3.5 * one, settings) == 3
     assert fits(8, 100 * one, settings) == 8
     assert fits(8, 0.0, settings) == 1
-    assert bytes_per_target(Settings(resolution=256)) > 1.5 * one > one > bytes_per_target(Settings(views=8))
+    assert bytes_per_target(Settings(resolution=512)) > 1.5 * one > one > bytes_per_target(Settings(views=8))
     assert make_batches(["a", "b", "c", "d", "e"], 2) == [["a", "b"], ["c", "d"], ["e"]]
     assert make_batches([], 2) == []
 
