@@ -85,12 +85,17 @@ void check_floats(const Tensor& tensor, const char* name, const Tensor& like) {
         "a contiguous tensor on the CPU of the vertices' dtype");
 }
 
-int32_t quads_of(const Batch& batch, const Tensor& points) {
-  check(points.is_cpu() && points.is_contiguous() && points.dim() == 2 && points.size(0) == batch.num_rows() &&
-            points.size(1) >= 4 && points.size(1) % 4 == 0 && points.size(1) <= 1024,
-        "points", "contiguous rows of 4, 8, 12, ... numbers for each vertex of each image, ", batch.num_rows(), " in all");
-  check(points.numel() < (int64_t{1} << 33), "points", "fewer than 2^33 numbers");  // rows of quads are counted in int32
-  return static_cast<int32_t>(points.size(1) / 4);
+// The number of blocks of attributes.
+int32_t blocks_of(const Batch& batch, const Tensor& points) {
+  check(points.is_cpu() && points.is_contiguous() && points.dim() == 3 && points.size(0) >= 1 && points.size(0) <= 256 &&
+            points.size(1) == batch.num_rows() && points.size(2) == 4,
+        "points", "contiguous planes, at least one and at most 256, of 4 numbers for each vertex of each image: the shape (1 + b, ",
+        batch.num_rows(), ", 4)");
+  return static_cast<int32_t>(points.size(0) - 1);
+}
+
+Tensor empty_like_points(const Tensor& points) {
+  return empty_on_cpu({points.size(0), points.size(1), 4}, points.scalar_type());
 }
 
 Tensor mesh_index(const Tensor& faces, const Tensor& vert_first, const Tensor& face_first) {
@@ -148,8 +153,8 @@ std::tuple<Tensor, Tensor> render_points(const Tensor& verts, const Tensor& view
   const Batch batch = batch_of(index, view.dim() > 0 ? view.size(0) : 0);
   check(num_meshes == batch.index[renderer::kNumMeshes], "num_meshes", "that of the index, ", batch.index[renderer::kNumMeshes]);
   check_vertices(batch, verts, view, projection, light, colors);
-  const int64_t quads = light ? (colors ? 3 : 2) : 1;
-  Tensor points = empty_on_cpu({batch.num_rows(), 4 * quads}, verts.scalar_type());
+  const int64_t planes = light ? (colors ? 3 : 2) : 1;
+  Tensor points = empty_on_cpu({planes, batch.num_rows(), 4}, verts.scalar_type());
   Tensor normals = empty_on_cpu({light ? verts.size(0) : 0, 4}, verts.scalar_type());
   with_type(verts, "verts", [&](auto number) {
     using T = decltype(number);
@@ -164,10 +169,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> render_points_backward(
     const std::optional<Tensor>& colors, const Tensor& index, const Tensor& points, const Tensor& normals, int64_t needed) {
   const Batch batch = batch_of(index, view.dim() > 0 ? view.size(0) : 0);
   check_vertices(batch, verts, view, projection, light, colors);
-  quads_of(batch, points), check_floats(points, "points", verts);
+  const int32_t blocks = blocks_of(batch, points);
+  check_floats(points, "points", verts);
+  check(blocks == (light ? (colors ? 2 : 1) : 0), "points", "those that render_points made");
   const Tensor given = gradient.is_contiguous() ? gradient : torch::stable::contiguous(gradient);
   check_floats(given, "gradient", verts);
-  check(given.dim() == 2 && given.size(0) == points.size(0) && given.size(1) == points.size(1), "gradient", "the shape of the points");
+  check(given.dim() == 3 && given.size(0) == points.size(0) && given.size(1) == points.size(1) && given.size(2) == 4, "gradient",
+        "the shape of the points");
   check_floats(normals, "normals", verts);
   check(!light || (normals.dim() == 2 && normals.size(0) == verts.size(0) && normals.size(1) == 4), "normals",
         "those that render_points made");
@@ -198,7 +206,7 @@ void check_size(int64_t height, int64_t width) {
 std::tuple<Tensor, Tensor, Tensor> rasterize(const Tensor& points, const Tensor& index, int64_t num_images, int64_t height,
                                              int64_t width, bool perspective, double z_clip, bool culls, bool outlined) {
   const Batch batch = batch_of(index, num_images);
-  const int32_t quads = quads_of(batch, points);
+  const int32_t blocks = blocks_of(batch, points);
   check_size(height, width);
   const int64_t pitch = Frame<float>::pitch_of(static_cast<int>(width));
   Tensor depth = empty_on_cpu({num_images, height, pitch}, points.scalar_type());
@@ -208,7 +216,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize(const Tensor& points, const Tensor&
     using T = decltype(number);
     const Frame<T> frame(static_cast<int>(height), static_cast<int>(width));
     const Camera<T> camera = {perspective, z_clip >= 0, culls, z_clip >= 0 ? static_cast<T>(z_clip) : T(0)};
-    crossings = renderer::rasterize(batch, frame, camera, data_of<T>(points), quads, outlined, data_of<T>(depth), data_of<int32_t>(faces));
+    crossings = renderer::rasterize(batch, frame, camera, data_of<T>(points), blocks, outlined, data_of<T>(depth), data_of<int32_t>(faces));
   });
   Tensor rows = empty_on_cpu({static_cast<int64_t>(crossings.size()), 6}, ScalarType::Int);
   std::copy(crossings.begin(), crossings.end(), reinterpret_cast<Crossing*>(data_of<int32_t>(rows)));
@@ -218,10 +226,10 @@ std::tuple<Tensor, Tensor, Tensor> rasterize(const Tensor& points, const Tensor&
 const Crossing* crossings_in(const Tensor& tensor) { return reinterpret_cast<const Crossing*>(data_of<int32_t>(tensor)); }
 
 template <typename T>
-Drawing<T> drawing_of(const Tensor& points, int32_t quads, const Tensor* faces, const Tensor& crossings, bool perspective, Mode mode,
+Drawing<T> drawing_of(const Tensor& points, int32_t blocks, const Tensor* faces, const Tensor& crossings, bool perspective, Mode mode,
                       int32_t channels, const std::vector<double>& background) {
   Drawing<T> d = {data_of<T>(points),
-                  quads,
+                  blocks,
                   faces ? data_of<int32_t>(*faces) : nullptr,
                   crossings_in(crossings),
                   crossings.size(0),
@@ -241,7 +249,7 @@ void check_crossings(const Tensor& crossings, const Batch& batch, int height, in
 
 struct Request {  // what draw and compare have in common
   Batch batch;
-  int32_t quads;
+  int32_t blocks;
   int height, width;
   Mode mode;
   int32_t channels;
@@ -254,16 +262,16 @@ Request request_of(const Tensor& points, const Tensor& faces, const Tensor& cros
   check(faces.size(2) == Frame<float>::pitch_of(static_cast<int>(width)), "faces", "those that rasterize found for this width");
   const Batch batch = batch_of(index, faces.size(0));
   check_crossings(crossings, batch, static_cast<int>(faces.size(1)), static_cast<int>(width));
-  const int32_t quads = quads_of(batch, points);
+  const int32_t blocks = blocks_of(batch, points);
   check(mode >= 0 && mode <= 4, "mode", "a number from 0 to 4");
   const Mode which = static_cast<Mode>(mode);
-  check(quads >= (which == Mode::kProduct ? 3 : which == Mode::kSilhouette || which == Mode::kWeights ? 1 : 2), "points",
+  check(blocks >= (which == Mode::kProduct ? 2 : which == Mode::kSilhouette || which == Mode::kWeights ? 0 : 1), "points",
         "attributes for this mode");
   const int32_t channels = which == Mode::kSilhouette   ? 1
                            : which == Mode::kWeights    ? 3
-                           : which == Mode::kAttributes ? 4 * (quads - 1)
+                           : which == Mode::kAttributes ? 4 * blocks
                                                         : 4;
-  return {batch, quads, static_cast<int>(faces.size(1)), static_cast<int>(width), which, channels};
+  return {batch, blocks, static_cast<int>(faces.size(1)), static_cast<int>(width), which, channels};
 }
 
 Tensor draw(const Tensor& points, const Tensor& faces, const Tensor& crossings, const Tensor& index, int64_t width, bool perspective,
@@ -273,7 +281,7 @@ Tensor draw(const Tensor& points, const Tensor& faces, const Tensor& crossings, 
   with_type(points, "points", [&](auto number) {
     using T = decltype(number);
     renderer::draw(r.batch, Frame<T>(r.height, r.width),
-                   drawing_of<T>(points, r.quads, &faces, crossings, perspective, r.mode, r.channels, background), data_of<T>(images));
+                   drawing_of<T>(points, r.blocks, &faces, crossings, perspective, r.mode, r.channels, background), data_of<T>(images));
   });
   return images;
 }
@@ -291,11 +299,11 @@ Tensor draw_backward(const Tensor& gradient, const Tensor& points, const Tensor&
   const Request r = request_of(points, faces, crossings, index, width, mode);
   const Tensor given = gradient.is_contiguous() ? gradient : torch::stable::contiguous(gradient);
   check_images(given, "gradient", points, faces.size(0), r.height, r.width, r.channels);
-  Tensor to_points = empty_on_cpu({points.size(0), points.size(1)}, points.scalar_type());
+  Tensor to_points = empty_like_points(points);
   with_type(points, "points", [&](auto number) {
     using T = decltype(number);
     renderer::draw_backward(r.batch, Frame<T>(r.height, r.width),
-                            drawing_of<T>(points, r.quads, &faces, crossings, perspective, r.mode, r.channels, background),
+                            drawing_of<T>(points, r.blocks, &faces, crossings, perspective, r.mode, r.channels, background),
                             data_of<T>(given), data_of<T>(to_points));
   });
   return to_points;
@@ -303,7 +311,7 @@ Tensor draw_backward(const Tensor& gradient, const Tensor& points, const Tensor&
 
 struct Blending {
   Batch batch;
-  int32_t quads, channels;
+  int32_t blocks, channels;
   int height, width;
 };
 
@@ -312,9 +320,9 @@ Blending blending_of(const Tensor& images, const Tensor& points, const Tensor& c
   check_size(images.size(1), images.size(2));
   const Batch batch = batch_of(index, images.size(0));
   check_crossings(crossings, batch, static_cast<int>(images.size(1)), static_cast<int>(images.size(2)));
-  const int32_t quads = quads_of(batch, points);
+  const int32_t blocks = blocks_of(batch, points);
   check(images.scalar_type() == points.scalar_type() && images.is_cpu(), "images", "the dtype and device of the points");
-  return {batch, quads, static_cast<int32_t>(images.size(3)), static_cast<int>(images.size(1)), static_cast<int>(images.size(2))};
+  return {batch, blocks, static_cast<int32_t>(images.size(3)), static_cast<int>(images.size(1)), static_cast<int>(images.size(2))};
 }
 
 Tensor copy_of(const Tensor& images) {
@@ -332,7 +340,7 @@ Tensor blend(const Tensor& images, const Tensor& points, const Tensor& crossings
   with_type(points, "points", [&](auto number) {
     using T = decltype(number);
     renderer::blend(b.batch, Frame<T>(b.height, b.width),
-                    drawing_of<T>(points, b.quads, nullptr, crossings, false, Mode::kAttributes, b.channels, {}), data_of<T>(result));
+                    drawing_of<T>(points, b.blocks, nullptr, crossings, false, Mode::kAttributes, b.channels, {}), data_of<T>(result));
   });
   return result;
 }
@@ -341,12 +349,12 @@ std::tuple<Tensor, Tensor> blend_backward(const Tensor& gradient, const Tensor& 
                                           const Tensor& index) {
   const Blending b = blending_of(images, points, crossings, index);
   const Tensor contiguous = images.is_contiguous() ? images : torch::stable::contiguous(images);
-  Tensor to_images = copy_of(gradient), to_points = empty_on_cpu({points.size(0), points.size(1)}, points.scalar_type());
+  Tensor to_images = copy_of(gradient), to_points = empty_like_points(points);
   check_images(to_images, "gradient", points, images.size(0), b.height, b.width, b.channels);
   with_type(points, "points", [&](auto number) {
     using T = decltype(number);
     renderer::blend_backward(b.batch, Frame<T>(b.height, b.width),
-                             drawing_of<T>(points, b.quads, nullptr, crossings, false, Mode::kAttributes, b.channels, {}),
+                             drawing_of<T>(points, b.blocks, nullptr, crossings, false, Mode::kAttributes, b.channels, {}),
                              data_of<T>(contiguous), data_of<T>(to_images), data_of<T>(to_points));
   });
   return {to_images, to_points};
@@ -376,8 +384,7 @@ std::tuple<Tensor, Tensor> compare(const Tensor& points, const Tensor& faces, co
           "pixel_weights", "the shape (", targets.size(0), ", ", r.height, ", ", width, ")");
   }
   Tensor losses = empty_on_cpu({faces.size(0)}, points.scalar_type());
-  Tensor gradient = with_gradient ? empty_on_cpu({points.size(0), points.size(1)}, points.scalar_type())
-                                  : empty_on_cpu({0, points.size(1)}, points.scalar_type());
+  Tensor gradient = with_gradient ? empty_like_points(points) : empty_on_cpu({points.size(0), 0, 4}, points.scalar_type());
   with_type(points, "points", [&](auto number) {
     using T = decltype(number);
     std::vector<Target<T>> all;
@@ -391,7 +398,7 @@ std::tuple<Tensor, Tensor> compare(const Tensor& points, const Tensor& faces, co
       all.push_back(target);
     }
     renderer::compare(r.batch, Frame<T>(r.height, r.width),
-                      drawing_of<T>(points, r.quads, &faces, crossings, perspective, r.mode, r.channels, background), all,
+                      drawing_of<T>(points, r.blocks, &faces, crossings, perspective, r.mode, r.channels, background), all,
                       data_of<T>(losses), with_gradient ? data_of<T>(gradient) : nullptr);
   });
   return {losses, gradient};
@@ -400,13 +407,13 @@ std::tuple<Tensor, Tensor> compare(const Tensor& points, const Tensor& faces, co
 // The gradient that compare made, times a number for each image.
 Tensor compare_backward(const Tensor& to_losses, const Tensor& gradient, const Tensor& index) {
   const Batch batch = batch_of(index, to_losses.numel());
-  const int32_t quads = quads_of(batch, gradient);
+  const int32_t blocks = blocks_of(batch, gradient);
   const Tensor scales = to_losses.is_contiguous() ? to_losses : torch::stable::contiguous(to_losses);
   check_floats(scales, "gradient", gradient);
-  Tensor result = empty_on_cpu({gradient.size(0), gradient.size(1)}, gradient.scalar_type());
+  Tensor result = empty_like_points(gradient);
   with_type(gradient, "gradient", [&](auto number) {
     using T = decltype(number);
-    renderer::scale_gradient(batch, quads, data_of<T>(scales), data_of<T>(gradient), data_of<T>(result));
+    renderer::scale_gradient(batch, blocks, data_of<T>(scales), data_of<T>(gradient), data_of<T>(result));
   });
   return result;
 }

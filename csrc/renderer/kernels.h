@@ -9,14 +9,19 @@
 
 namespace largesteps::renderer {
 
-// The points of an image: for each sorted vertex of its mesh a row of quads, (x, y, depth, w) and then attributes. x and y are
-// NDC, depth is that of view space, w what the projection divides by.
+// The points of an image: for each sorted vertex of its mesh a row of four numbers in each of several planes. The first holds
+// (x, y, depth, w): x and y are NDC, depth is that of view space, w what the projection divides by. Each plane after it holds
+// four attributes. So what needs only the places, as the rasteriser does, reads no attributes with them.
 template <typename T>
 struct Points {
-  const T* data;
+  const T* data;           // the image's first row of the first plane
   const int32_t* corners;  // of the batch's faces
   int32_t shift;           // from a vertex of the batch to a row
-  int32_t quads;           // in a row, at least 1
+  int32_t blocks;          // of attributes
+  int64_t plane;           // numbers from one plane to the next
+
+  const T* place(int32_t row) const { return data + 4 * int64_t{row}; }
+  const T* attributes(int block) const { return data + (1 + block) * plane; }
 };
 
 // The vertices of a mesh, sorted, as rows of four.
@@ -60,8 +65,8 @@ template <typename T>
 struct PointsBackward {
   const T *verts, *normals;       // rows of four; normals may be null
   const T *points, *gradient;     // of the mesh's first image; the others follow after image_stride numbers each
-  int64_t image_stride;
-  int32_t quads, num_images;
+  int64_t image_stride, plane;
+  int32_t blocks, num_images;
   const T *view, *projection;     // 16 for each image
   const T* light;                 // 27, or 27 for each image
   bool light_per_image;
@@ -79,9 +84,9 @@ struct Kernels {
   // The unit normals of the vertices [begin, end), and in the fourth number one by the length of the sum of face normals.
   void (*vertex_normals)(const Surface<T>& surface, const T* face_normals, int64_t begin, int64_t end, T* normals);
   // The points of the vertices [begin, end) of a mesh in one image. light: 9 x 3, or null without attributes. colors: rows of
-  // four, or null. to: rows of quads.
+  // four, or null. to: the image's points, with plane numbers from one plane to the next.
   void (*points)(const T* verts, const T* normals, const T* colors, const T* view, const T* projection, const T* light,
-                 bool fuses, int64_t begin, int64_t end, T* to, int32_t quads);
+                 bool fuses, int64_t begin, int64_t end, T* to, int64_t plane);
   // Draws the faces [begin, end) into the rows [first_row, end_row). sides: for each face the sign of its area in pixels, or
   // null.
   void (*rasterize)(const Frame<T>& frame, const Camera<T>& camera, const Points<T>& points, const int32_t* face_order,

@@ -132,8 +132,8 @@ LARGESTEPS_INLINE Double8 fused_multiply_add(Double8 a, Double8 b, Double8 c) {
 #endif
 }
 
-// For the corners of the faces [first, first + count), count from 1 to 8, the rows of their points, in quads; the last face fills
-// the lanes behind.
+// For the corners of the faces [first, first + count), count from 1 to 8, the rows of their points; the last face fills the lanes
+// behind.
 template <typename T>
 LARGESTEPS_INLINE void point_rows(const Points<T>& points, int64_t first, int count, int32_t (&rows)[3][8]) {
   const int32_t* corners = points.corners + 4 * first;
@@ -141,11 +141,11 @@ LARGESTEPS_INLINE void point_rows(const Points<T>& points, int64_t first, int co
     // four numbers of a face as they lie, moved and transposed like any rows of four
     Float8 columns[4];
     get_rows<float>(reinterpret_cast<const float*>(corners), columns);
-    for (int k = 0; k < 3; ++k) put_ints(rows[k], (reinterpret_cast<Int8>(columns[k]) + points.shift) * points.quads);
+    for (int k = 0; k < 3; ++k) put_ints(rows[k], reinterpret_cast<Int8>(columns[k]) + points.shift);
     return;
   }
   for (int lane = 0; lane < 8; ++lane) {
     const int32_t* c = corners + 4 * std::min(lane, count - 1);
-    for (int k = 0; k < 3; ++k) rows[k][lane] = (c[k] + points.shift) * points.quads;
+    for (int k = 0; k < 3; ++k) rows[k][lane] = c[k] + points.shift;
   }
 }

@@ -25,6 +25,11 @@ int32_t side_of(const MeshIndex& index, const int32_t* faces, const int8_t* side
   return std::abs(total) != count ? 0 : (total > 0) - (total < 0);
 }
 
+// Whether an edge has two faces that run the same way round and are seen from the same side, as nearly all have: its side is 0.
+inline bool is_inner(const int32_t* faces, const int8_t* sides) {
+  return faces[1] >= 0 && ((faces[0] ^ faces[1]) & 1) && sides[faces[0] >> 1] == sides[faces[1] >> 1];
+}
+
 template <typename T>
 struct Candidate {
   Crossing crossing;
@@ -50,11 +55,12 @@ std::vector<Crossing> find_crossings(const Frame<T>& frame, const Camera<T>& cam
   const int32_t *ends = index[kEdgeEnds], *edge_faces = index[kEdgeFaces], *order = index[kVertOrder];
   std::vector<Candidate<T>> found;
   for (int32_t e = index[kEdgeFirst][mesh]; e < index[kEdgeFirst][mesh + 1]; ++e) {
-    const int32_t side = side_of(index, edge_faces + 2 * int64_t{e}, sides);
+    const int32_t* faces = edge_faces + 2 * int64_t{e};
+    if (is_inner(faces, sides)) continue;
+    const int32_t side = side_of(index, faces, sides);
     if (side == 0) continue;
     const int32_t* edge = ends + 2 * int64_t{e};
-    const T* a = points.data + 4 * int64_t{(edge[0] + points.shift) * points.quads};
-    const T* b = points.data + 4 * int64_t{(edge[1] + points.shift) * points.quads};
+    const T *a = points.place(edge[0] + points.shift), *b = points.place(edge[1] + points.shift);
     if (!(std::min(a[2], b[2]) > camera.z_clip)) continue;
     const T col_a = frame.mid_col - a[0] * frame.to_col, row_a = frame.mid_row - a[1] * frame.to_row;
     const T col_b = frame.mid_col - b[0] * frame.to_col, row_b = frame.mid_row - b[1] * frame.to_row;
@@ -101,8 +107,8 @@ template <typename T>
 Cut<T> cut_of(const Frame<T>& frame, const MeshIndex& index, const Points<T>& points, const Crossing& crossing) {
   const int32_t* edge = index[kEdgeEnds] + 2 * int64_t{crossing.edge};
   Cut<T> r;
-  r.row_a = (edge[0] + points.shift) * points.quads, r.row_b = (edge[1] + points.shift) * points.quads;
-  r.a = points.data + 4 * int64_t{r.row_a}, r.b = points.data + 4 * int64_t{r.row_b};
+  r.row_a = edge[0] + points.shift, r.row_b = edge[1] + points.shift;
+  r.a = points.place(r.row_a), r.b = points.place(r.row_b);
   const T col_a = frame.mid_col - r.a[0] * frame.to_col, row_a = frame.mid_row - r.a[1] * frame.to_row;
   const T col_b = frame.mid_col - r.b[0] * frame.to_col, row_b = frame.mid_row - r.b[1] * frame.to_row;
   const bool steep = crossing.steep();

@@ -280,6 +280,7 @@ void rasterize(const Frame<T>& frame, const Camera<T>& camera, const Points<T>& 
       const Vector<T> turn = area < 0 ? all(T(-1)) : all(T(1));
       for (int step = 0; step < 4; ++step) {
         const int i = step & 1, j = step >> 1;
+        if (!(bits(valid[step]) & mask)) continue;  // of tiny faces few have a second pixel
         const Vector<T> e0 = along[i][0] - across[j][0], e1 = along[i][1] - across[j][1], e2 = along[i][2] - across[j][2];
         Mask<T> in = valid[step] & (e0 * turn > 0) & (e1 * turn > 0) & (e2 * turn > 0);
         if (!(bits(in) & mask)) continue;

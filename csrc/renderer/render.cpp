@@ -121,29 +121,32 @@ std::pair<const Crossing*, const Crossing*> crossings_of(const Crossing* crossin
   return {begin, std::lower_bound(begin, crossings + count, image + 1, earlier)};
 }
 
-// The numbers of an image's points among those of the batch.
-struct Range {
-  int64_t begin, count;
-};
+// Runs body(begin, end) for the numbers of an image's points among those of the batch: once for each plane.
+template <typename Body>
+void for_planes(const Batch& batch, int32_t blocks, int64_t image, const Body& body) {
+  const int64_t first = 4 * batch.first_row(image), count = 4 * batch.num_verts(batch.mesh_of(image));
+  for (int64_t k = 0; k <= blocks; ++k) body(k * batch.plane() + first, k * batch.plane() + first + count);
+}
 
-Range range_of(const Batch& batch, int32_t quads, int64_t image) {
-  return {4 * quads * batch.first_row(image), 4 * quads * batch.num_verts(batch.mesh_of(image))};
+// Sets the gradients of an image's points to zero.
+template <typename T>
+void clear_points(const Batch& batch, int32_t blocks, int64_t image, T* to) {
+  for_planes(batch, blocks, image, [&](int64_t begin, int64_t end) { std::fill(to + begin, to + end, T(0)); });
 }
 
 // Gradients of the points, made by several parts of an image: each part has its own, which are added in order.
 template <typename T>
 class PartialGradients {
  public:
-  PartialGradients(const Batch& batch, const Bands& bands, int32_t quads, T* to)
-      : batch_(batch), bands_(bands), quads_(quads), size_(4 * quads * batch.num_rows()), to_(to),
+  PartialGradients(const Batch& batch, const Bands& bands, int32_t blocks, T* to)
+      : batch_(batch), bands_(bands), blocks_(blocks), size_((1 + blocks) * batch.plane()), to_(to),
         others_(new T[static_cast<size_t>(std::max<int64_t>(bands.per_image - 1, 0) * size_)]) {}
   // Zeros, to which the part adds the gradients of its image's points.
   T* start(int64_t part) const {
-    const int64_t which = part % bands_.per_image;
-    const Range range = range_of(batch_, quads_, bands_.image(part));
-    T* begin = (which == 0 ? to_ : others_.get() + (which - 1) * size_) + range.begin;
-    std::fill(begin, begin + range.count, T(0));
-    return begin;
+    const int64_t which = part % bands_.per_image, image = bands_.image(part);
+    T* all = which == 0 ? to_ : others_.get() + (which - 1) * size_;
+    clear_points(batch_, blocks_, image, all);
+    return all + 4 * batch_.first_row(image);
   }
   void sum() const {
     constexpr int64_t kPiece = 16384;
@@ -157,12 +160,12 @@ class PartialGradients {
     });
   }
   // Of the image, once they are summed.
-  T* of(int64_t image) const { return to_ + range_of(batch_, quads_, image).begin; }
+  T* of(int64_t image) const { return to_ + 4 * batch_.first_row(image); }
 
  private:
   const Batch& batch_;
   const Bands& bands_;
-  int32_t quads_;
+  int32_t blocks_;
   int64_t size_;
   T* to_;
   std::unique_ptr<T[]> others_;
@@ -176,7 +179,6 @@ template <typename T>
 void make_points(const Batch& batch, const Vertices<T>& given, T* points, T* normals) {
   const Kernels<T>& kernel = kernels().of<T>();
   const std::vector<T> verts = sorted_rows(batch, given.verts);
-  const int32_t quads = given.quads();
   int64_t most_verts = 0;
   for (int64_t m = 0; m < batch.index[kNumMeshes]; ++m) most_verts = std::max(most_verts, batch.num_verts(m));
   const bool fuses = 16 * most_verts >= kLeastFused;
@@ -198,7 +200,7 @@ void make_points(const Batch& batch, const Vertices<T>& given, T* points, T* nor
       kernel.points(verts.data() + 4 * first, given.light ? normals + 4 * first : nullptr,
                     given.colors ? colors.data() + 4 * first : nullptr, given.view + 16 * image, given.projection + 16 * image,
                     given.light ? given.light + (given.light_per_image ? 27 * image : 0) : nullptr, fuses, begin - first, end - first,
-                    points + 4 * quads * batch.first_row(image), quads);
+                    points + 4 * batch.first_row(image), batch.plane());
     }
   });
 }
@@ -208,7 +210,6 @@ void make_points_backward(const Batch& batch, const Vertices<T>& given, const T*
                           const VertexGradients<T>& to) {
   const Kernels<T>& kernel = kernels().of<T>();
   const std::vector<T> verts = sorted_rows(batch, given.verts);
-  const int32_t quads = given.quads();
   const int64_t num_verts = batch.index[kNumVerts], each = batch.images_per_mesh();
   const bool cameras = to.view || to.projection;
   auto to_verts = numbers<T>(4 * num_verts), sums = numbers<T>(given.light ? 4 * num_verts : 0);
@@ -218,14 +219,15 @@ void make_points_backward(const Batch& batch, const Vertices<T>& given, const T*
   auto to_cameras = numbers<T>(cameras ? chunks * 32 * each : 0), to_light = numbers<T>(to.light ? chunks * light_numbers : 0);
   std::vector<int64_t> mesh_of_chunk(static_cast<size_t>(chunks));
   for_chunks(batch, kVertFirst, [&](int64_t chunk, int64_t mesh, int64_t begin, int64_t end) {
-    const int64_t first = batch.index[kVertFirst][mesh], image = mesh * each, row = 4 * quads * batch.first_row(image);
+    const int64_t first = batch.index[kVertFirst][mesh], image = mesh * each, row = 4 * batch.first_row(image);
     mesh_of_chunk[static_cast<size_t>(chunk)] = mesh;
     const PointsBackward<T> arguments = {verts.data() + 4 * first,
                                          given.light ? normals + 4 * first : nullptr,
                                          points + row,
                                          gradient + row,
-                                         4 * quads * batch.num_verts(mesh),
-                                         quads,
+                                         4 * batch.num_verts(mesh),
+                                         batch.plane(),
+                                         given.blocks(),
                                          static_cast<int32_t>(each),
                                          given.view + 16 * image,
                                          given.projection + 16 * image,
@@ -280,7 +282,7 @@ void make_points_backward(const Batch& batch, const Vertices<T>& given, const T*
 
 template <typename T>
 std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const Camera<T>& camera, const T* points,
-                                int32_t quads, bool outlined, T* depth, int32_t* faces) {
+                                int32_t blocks, bool outlined, T* depth, int32_t* faces) {
   const Kernels<T>& kernel = kernels().of<T>();
   const Bands bands(batch.num_images, frame.height);
   const int64_t image_size = int64_t{frame.height} * frame.pitch, num_faces = batch.index[kNumFaces];
@@ -295,7 +297,7 @@ std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const
     std::fill(image_depth + int64_t{first} * frame.pitch, image_depth + int64_t{end} * frame.pitch,
               std::numeric_limits<T>::infinity());
     std::fill(image_faces + int64_t{first} * frame.pitch, image_faces + int64_t{end} * frame.pitch, -1);
-    kernel.rasterize(frame, camera, batch.points(points, quads, image), batch.index[kFaceOrder], batch.index[kFaceFirst][mesh],
+    kernel.rasterize(frame, camera, batch.points(points, blocks, image), batch.index[kFaceOrder], batch.index[kFaceFirst][mesh],
                      batch.index[kFaceFirst][mesh + 1], first, end, {image_depth, image_faces},
                      outlined && first == 0 ? sides_of(image) : nullptr);
   });
@@ -303,7 +305,7 @@ std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const
   parallel_for(static_cast<int64_t>(crossings.size()), batch.num_threads, [&](int64_t image) {
     crossings[static_cast<size_t>(image)] =
         find_crossings(frame, camera, batch.index, batch.mesh_of(image), static_cast<int32_t>(image),
-                       batch.points(points, quads, image), depth + image * image_size, sides_of(image));
+                       batch.points(points, blocks, image), depth + image * image_size, sides_of(image));
   });
   std::vector<Crossing> all;
   for (const auto& of_image : crossings) all.insert(all.end(), of_image.begin(), of_image.end());
@@ -330,7 +332,7 @@ void draw(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, T* ima
   const int64_t image_size = int64_t{frame.height} * frame.width * d.channels;
   parallel_for(bands.num_parts, batch.num_threads, [&](int64_t part) {
     const int64_t image = bands.image(part);
-    kernel.draw(frame, d.perspective, batch.points(d.points, d.quads, image), pixels_of(frame, d, image), bands.first_row(part),
+    kernel.draw(frame, d.perspective, batch.points(d.points, d.blocks, image), pixels_of(frame, d, image), bands.first_row(part),
                 bands.end_row(part), images + image * image_size);
   });
   blend(batch, frame, d, images);
@@ -342,7 +344,7 @@ void blend(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, T* im
   if (!d.num_crossings) return;
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
-    const Points<T> points = batch.points(d.points, d.quads, n);
+    const Points<T> points = batch.points(d.points, d.blocks, n);
     T* image = images + n * image_size;
     // all changes are of the colours before any change
     auto changes = numbers<T>((end - begin) * d.channels);
@@ -364,16 +366,16 @@ void draw_backward(const Batch& batch, const Frame<T>& frame, const Drawing<T>& 
   const Kernels<T>& kernel = kernels().of<T>();
   const Bands bands(batch.num_images, frame.height);
   const int64_t image_size = int64_t{frame.height} * frame.width * d.channels;
-  PartialGradients<T> partial(batch, bands, d.quads, to_points);
+  PartialGradients<T> partial(batch, bands, d.blocks, to_points);
   parallel_for(bands.num_parts, batch.num_threads, [&](int64_t part) {
     const int64_t image = bands.image(part);
-    kernel.draw_backward(frame, d.perspective, batch.points(d.points, d.quads, image), pixels_of(frame, d, image),
+    kernel.draw_backward(frame, d.perspective, batch.points(d.points, d.blocks, image), pixels_of(frame, d, image),
                          bands.first_row(part), bands.end_row(part), gradient + image * image_size, partial.start(part));
   });
   partial.sum();
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
-    const Points<T> points = batch.points(d.points, d.quads, n);
+    const Points<T> points = batch.points(d.points, d.blocks, n);
     const Pixels<T> pixels = pixels_of(frame, d, n);
     T* to = partial.of(n);
     T source_color[kMostChannels], target_color[kMostChannels];
@@ -396,11 +398,10 @@ void blend_backward(const Batch& batch, const Frame<T>& frame, const Drawing<T>&
   const int64_t image_size = int64_t{frame.height} * frame.width * d.channels;
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
-    const Points<T> points = batch.points(d.points, d.quads, n);
+    const Points<T> points = batch.points(d.points, d.blocks, n);
     const T* image = images + n * image_size;
-    const Range range = range_of(batch, d.quads, n);
-    T *to_image = to_images + n * image_size, *to = to_points + range.begin;
-    std::fill(to, to + range.count, T(0));
+    T *to_image = to_images + n * image_size, *to = to_points + 4 * batch.first_row(n);
+    clear_points(batch, d.blocks, n, to_points);
     auto changes = numbers<T>((end - begin) * d.channels);
     T* change = changes.data();
     for (const Crossing* c = begin; c != end; ++c) {
@@ -497,7 +498,7 @@ void compare(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, con
   const Kernels<T>& kernel = kernels().of<T>();
   const Bands bands(batch.num_images, frame.height);
   std::optional<PartialGradients<T>> partial;
-  if (to_points) partial.emplace(batch, bands, d.quads, to_points);
+  if (to_points) partial.emplace(batch, bands, d.blocks, to_points);
   // the mean: in the weights, so that the gradient has it too
   const T scale = 1 / (static_cast<T>(frame.height) * static_cast<T>(frame.width) * static_cast<T>(d.channels));
   std::vector<Target<T>> scaled = targets;
@@ -516,13 +517,13 @@ void compare(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, con
     const int64_t image = bands.image(part);
     const auto& mark = marked[static_cast<size_t>(image)];
     totals[static_cast<size_t>(part)] = kernel.compare(
-        frame, d.perspective, batch.points(d.points, d.quads, image), pixels_of(frame, d, image), scaled[static_cast<size_t>(image)],
+        frame, d.perspective, batch.points(d.points, d.blocks, image), pixels_of(frame, d, image), scaled[static_cast<size_t>(image)],
         mark.empty() ? nullptr : mark.data(), bands.first_row(part), bands.end_row(part), partial ? partial->start(part) : nullptr);
   });
   if (partial) partial->sum();
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
-    double total = compare_blended(batch, frame, d, batch.points(d.points, d.quads, n), pixels_of(frame, d, n),
+    double total = compare_blended(batch, frame, d, batch.points(d.points, d.blocks, n), pixels_of(frame, d, n),
                                    scaled[static_cast<size_t>(n)], begin, end, partial ? partial->of(n) : nullptr);
     for (int64_t k = 0; k < bands.per_image; ++k) total += totals[static_cast<size_t>(n * bands.per_image + k)];
     losses[n] = static_cast<T>(total);
@@ -530,10 +531,11 @@ void compare(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, con
 }
 
 template <typename T>
-void scale_gradient(const Batch& batch, int32_t quads, const T* scales, const T* gradient, T* to_points) {
+void scale_gradient(const Batch& batch, int32_t blocks, const T* scales, const T* gradient, T* to_points) {
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
-    const Range range = range_of(batch, quads, n);
-    for (int64_t k = range.begin; k < range.begin + range.count; ++k) to_points[k] = scales[n] * gradient[k];
+    for_planes(batch, blocks, n, [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) to_points[k] = scales[n] * gradient[k];
+    });
   });
 }
 

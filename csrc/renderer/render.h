@@ -1,8 +1,8 @@
 // The renderer's steps for a batch of images, each shared among threads. The same bits come for every number of threads: what
 // is added up is added in an order that depends on the batch alone.
 //
-// The images of a batch of meshes lie mesh after mesh, equally many for each. The points of image n are the rows from
-// first_row(n) on.
+// The images of a batch of meshes lie mesh after mesh, equally many for each. The points are 1 + blocks planes of num_rows() rows
+// of four numbers; those of image n are the rows from first_row(n) on of each plane. Their gradient has the same layout.
 #pragma once
 
 #include <cstdint>
@@ -28,10 +28,12 @@ struct Batch {
     return images_per_mesh() * index[kVertFirst][mesh] + (image - mesh * images_per_mesh()) * num_verts(mesh);
   }
   int64_t num_rows() const { return images_per_mesh() * index[kNumVerts]; }
-  // The points of an image whose rows begin at data.
+  // Numbers from one plane of points to the next.
+  int64_t plane() const { return 4 * num_rows(); }
+  // The points of an image, of those of the batch.
   template <typename T>
-  Points<T> points(const T* data, int32_t quads, int64_t image) const {
-    return {data + 4 * quads * first_row(image), index[kCorners], -index[kVertFirst][mesh_of(image)], quads};
+  Points<T> points(const T* data, int32_t blocks, int64_t image) const {
+    return {data + 4 * first_row(image), index[kCorners], -index[kVertFirst][mesh_of(image)], blocks, plane()};
   }
 };
 
@@ -45,10 +47,10 @@ struct Vertices {
   bool light_per_image;
   const T* colors;      // num_verts x 3, in the given order, or null
 
-  int32_t quads() const { return light ? (colors ? 3 : 2) : 1; }
+  int32_t blocks() const { return light ? (colors ? 2 : 1) : 0; }
 };
 
-// points: num_rows x 4 quads. normals: num_verts x 4, for the backward pass; sorted.
+// normals: num_verts x 4, for the backward pass; sorted.
 template <typename T>
 void make_points(const Batch& batch, const Vertices<T>& given, T* points, T* normals);
 
@@ -68,7 +70,7 @@ void make_points_backward(const Batch& batch, const Vertices<T>& given, const T*
 // depth and faces: num_images x height x pitch. The crossings are empty unless outlined.
 template <typename T>
 std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const Camera<T>& camera, const T* points,
-                                int32_t quads, bool outlined, T* depth, int32_t* faces);
+                                int32_t blocks, bool outlined, T* depth, int32_t* faces);
 
 // Whether crossings can be those of the batch's pictures: of these pixels, of edges of the image's mesh, and in order.
 bool crossings_fit(const Batch& batch, int height, int width, const Crossing* crossings, int64_t count);
@@ -77,7 +79,7 @@ bool crossings_fit(const Batch& batch, int height, int width, const Crossing* cr
 template <typename T>
 struct Drawing {
   const T* points;
-  int32_t quads;
+  int32_t blocks;
   const int32_t* faces;
   const Crossing* crossings;
   int64_t num_crossings;
@@ -110,6 +112,6 @@ void compare(const Batch& batch, const Frame<T>& frame, const Drawing<T>& drawin
 
 // The gradient of points times a number for each image.
 template <typename T>
-void scale_gradient(const Batch& batch, int32_t quads, const T* scales, const T* gradient, T* to_points);
+void scale_gradient(const Batch& batch, int32_t blocks, const T* scales, const T* gradient, T* to_points);
 
 }  // namespace largesteps::renderer

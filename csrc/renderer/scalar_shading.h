@@ -13,16 +13,16 @@ template <typename T>
 class PixelShader {
  public:
   PixelShader(const Frame<T>& frame, bool perspective, const Points<T>& points, const Pixels<T>& pixels, int32_t pixel)
-      : pixels_(pixels), perspective_(perspective) {
+      : pixels_(pixels), points_(points), perspective_(perspective) {
     const int row = pixel / frame.width, col = pixel % frame.width;
     face_ = pixels.faces[int64_t{row} * frame.pitch + col];
     if (face_ < 0 || pixels.mode == Mode::kSilhouette) return;
     const int32_t* c = points.corners + 4 * int64_t{face_};
     for (int k = 0; k < 3; ++k) {
-      rows_[k] = (c[k] + points.shift) * points.quads;
-      corner_[k] = points.data + 4 * int64_t{rows_[k]};
-      x_[k] = corner_[k][0] - frame.x[static_cast<size_t>(col)], y_[k] = corner_[k][1] - frame.y[static_cast<size_t>(row)];
-      inverse_depth_[k] = perspective ? 1 / corner_[k][2] : T(1);
+      rows_[k] = c[k] + points.shift;
+      const T* place = points.place(rows_[k]);
+      x_[k] = place[0] - frame.x[static_cast<size_t>(col)], y_[k] = place[1] - frame.y[static_cast<size_t>(row)];
+      inverse_depth_[k] = perspective ? 1 / place[2] : T(1);
     }
     for (int k = 0; k < 3; ++k) {
       const int a = (k + 1) % 3, b = (k + 2) % 3;
@@ -52,8 +52,8 @@ class PixelShader {
     T to_weight[3] = {0, 0, 0};
     auto through = [&](int c, T g) {  // of an attribute
       for (int k = 0; k < 3; ++k) {
-        to_weight[k] += g * corner_[k][4 + c];
-        to[4 * int64_t{rows_[k]} + 4 + c] += weight_[k] * g;
+        to_weight[k] += g * points_.data[number_of(k, c)];
+        to[number_of(k, c)] += weight_[k] * g;
       }
     };
     if (is_shaded()) {
@@ -85,15 +85,18 @@ class PixelShader {
 
  private:
   bool is_shaded() const { return pixels_.mode == Mode::kShaded || pixels_.mode == Mode::kProduct; }
+  // Where attribute c of a corner is among the numbers of the points.
+  int64_t number_of(int corner, int c) const { return (1 + c / 4) * points_.plane + 4 * int64_t{rows_[corner]} + c % 4; }
   T attribute(int c) const {
-    return weight_[0] * corner_[0][4 + c] + weight_[1] * corner_[1][4 + c] + weight_[2] * corner_[2][4 + c];
+    const T* a = points_.data;
+    return weight_[0] * a[number_of(0, c)] + weight_[1] * a[number_of(1, c)] + weight_[2] * a[number_of(2, c)];
   }
 
   const Pixels<T>& pixels_;
+  const Points<T>& points_;
   bool perspective_;
   int32_t face_ = -1;
   int32_t rows_[3] = {0, 0, 0};
-  const T* corner_[3] = {nullptr, nullptr, nullptr};
   T x_[3], y_[3], inverse_depth_[3], q_[3], inverse_sum_, weight_[3];
 };
 

@@ -4,7 +4,7 @@
 // The corners of the faces of eight pixels, and the barycentric coordinates there: q / sum(q), q = (a x b) / depth.
 template <typename T>
 struct Group {
-  int32_t rows[3][8];  // of the points, in quads
+  int32_t rows[3][8];    // of the points
   Vector<T> x[3], y[3];  // from the pixel to each corner
   Vector<T> inverse_depth[3], q[3], inverse_sum, weight[3];
 };
@@ -17,7 +17,7 @@ LARGESTEPS_INLINE void load_group(const Points<T>& points, bool perspective, con
   for (int lane = 0; lane < 8; ++lane) valid = faces[lane] >= 0 ? faces[lane] : valid;
   for (int lane = 0; lane < 8; ++lane) {
     const int32_t* c = points.corners + 4 * int64_t{faces[lane] >= 0 ? faces[lane] : valid};
-    for (int k = 0; k < 3; ++k) s.rows[k][lane] = (c[k] + points.shift) * points.quads;
+    for (int k = 0; k < 3; ++k) s.rows[k][lane] = c[k] + points.shift;
   }
   for (int k = 0; k < 3; ++k) {
     Vector<T> p[4];
@@ -35,7 +35,7 @@ LARGESTEPS_INLINE void load_group(const Points<T>& points, bool perspective, con
 
 template <typename T>
 LARGESTEPS_INLINE void load_attributes(const Points<T>& points, const Group<T>& s, int block, Vector<T> (&a)[3][4]) {
-  for (int k = 0; k < 3; ++k) Rows<T, 4>::gather(points.data + 4 * (1 + block), s.rows[k], a[k]);
+  for (int k = 0; k < 3; ++k) Rows<T, 4>::gather(points.attributes(block), s.rows[k], a[k]);
 }
 
 template <typename T>
@@ -45,24 +45,24 @@ LARGESTEPS_INLINE void mix(const Group<T>& s, const Vector<T> (&a)[3][4], Vector
 
 // Sums the gradients of one face's corners over the pixels that follow each other in a row, and adds them when another face
 // comes: neighbours mostly share a face.
-template <typename T, int kBlocks>
+template <typename T, int kPlanes>
 class Gatherer {
  public:
   Gatherer(const Points<T>& points, T* to) : points_(points), to_(to) {}
 
-  // rows: for each corner and block, the gradients of eight pixels.
-  LARGESTEPS_INLINE_MEMBER void add(const int32_t* faces, const T (*rows)[kBlocks][32]) {
+  // rows: for each corner and plane, the gradients of eight pixels.
+  LARGESTEPS_INLINE_MEMBER void add(const int32_t* faces, const T (*rows)[kPlanes][32]) {
     for (int lane = 0; lane < 8; ++lane) {
       if (faces[lane] < 0) continue;
       if (faces[lane] == face_) {
         for (int k = 0; k < 3; ++k) {
-          for (int b = 0; b < kBlocks; ++b) sums_[k][b] += quad_at(rows[k][b] + 4 * lane);
+          for (int p = 0; p < kPlanes; ++p) sums_[k][p] += quad_at(rows[k][p] + 4 * lane);
         }
       } else {
         flush();
         face_ = faces[lane];
         for (int k = 0; k < 3; ++k) {
-          for (int b = 0; b < kBlocks; ++b) sums_[k][b] = quad_at(rows[k][b] + 4 * lane);
+          for (int p = 0; p < kPlanes; ++p) sums_[k][p] = quad_at(rows[k][p] + 4 * lane);
         }
       }
     }
@@ -71,8 +71,8 @@ class Gatherer {
     if (face_ < 0) return;
     const int32_t* c = points_.corners + 4 * int64_t{face_};
     for (int k = 0; k < 3; ++k) {
-      T* at = to_ + 4 * int64_t{(c[k] + points_.shift) * points_.quads};
-      for (int b = 0; b < kBlocks; ++b) put_quad<T>(at + 4 * b, quad_at(at + 4 * b) + sums_[k][b]);
+      T* at = to_ + 4 * int64_t{c[k] + points_.shift};
+      for (int p = 0; p < kPlanes; ++p, at += points_.plane) put_quad<T>(at, quad_at(at) + sums_[k][p]);
     }
     face_ = -1;
   }
@@ -81,12 +81,12 @@ class Gatherer {
   const Points<T>& points_;
   T* to_;
   int32_t face_ = -1;
-  Quad<T> sums_[3][kBlocks];
+  Quad<T> sums_[3][kPlanes];
 };
 
 // The gradients of the corners' x, y and depth, as eight rows for each corner, from those of the weights.
-template <typename T, int kBlocks>
-LARGESTEPS_INLINE void weights_backward(const Group<T>& s, bool perspective, const Vector<T> (&to_weight)[3], T (*rows)[kBlocks][32]) {
+template <typename T, int kPlanes>
+LARGESTEPS_INLINE void weights_backward(const Group<T>& s, bool perspective, const Vector<T> (&to_weight)[3], T (*rows)[kPlanes][32]) {
   const Vector<T> mean = to_weight[0] * s.weight[0] + to_weight[1] * s.weight[1] + to_weight[2] * s.weight[2];
   Vector<T> to_cross[3];
   for (int k = 0; k < 3; ++k) to_cross[k] = (to_weight[k] - mean) * s.inverse_sum * s.inverse_depth[k];
@@ -116,7 +116,7 @@ struct Shade {
 
   // g: of three channels.
   LARGESTEPS_INLINE_MEMBER void backward(const Group<T>& s, bool perspective, const Vector<T>* g, T (*rows)[kProduct ? 3 : 2][32]) const {
-    constexpr int kBlocks = kProduct ? 3 : 2;
+    constexpr int kPlanes = kProduct ? 3 : 2;
     Vector<T> to_first[3], to_second[3], to_weight[3];
     for (int c = 0; c < 3; ++c) {
       to_first[c] = kProduct ? g[c] * second[c] : g[c];
@@ -126,7 +126,7 @@ struct Shade {
       to_weight[k] = to_first[0] * a[k][0] + to_first[1] * a[k][1] + to_first[2] * a[k][2];
       if (kProduct) to_weight[k] += to_second[0] * b[k][0] + to_second[1] * b[k][1] + to_second[2] * b[k][2];
     }
-    weights_backward<T, kBlocks>(s, perspective, to_weight, rows);
+    weights_backward<T, kPlanes>(s, perspective, to_weight, rows);
     for (int k = 0; k < 3; ++k) {
       const Vector<T> w = s.weight[k];
       const Vector<T> columns[4] = {w * to_first[0], w * to_first[1], w * to_first[2], all(T(0))};
@@ -244,9 +244,9 @@ LARGESTEPS_INLINE void load_pixels(const T* from, int count, Vector<T>* channels
 template <typename T, bool kProduct>
 void shaded_backward(const Frame<T>& frame, bool perspective, const Points<T>& points, const Pixels<T>& pixels, int first_row,
                      int end_row, const T* gradient, T* to) {
-  constexpr int kBlocks = kProduct ? 3 : 2;
-  Gatherer<T, kBlocks> gatherer(points, to);
-  alignas(64) T rows[3][kBlocks][32];
+  constexpr int kPlanes = kProduct ? 3 : 2;
+  Gatherer<T, kPlanes> gatherer(points, to);
+  alignas(64) T rows[3][kPlanes][32];
   for (int row = first_row; row < end_row; ++row) {
     const int32_t* faces = pixels.faces + int64_t{row} * frame.pitch;
     const Vector<T> py = all(frame.y[static_cast<size_t>(row)]);
@@ -297,7 +297,7 @@ void attributes_backward(const Frame<T>& frame, bool perspective, const Points<T
           for (int c = 0; c < here; ++c) to_weight[k] += g[c] * a[k][c];
           for (int lane = 0; lane < count; ++lane) {
             if (!(hits >> lane & 1)) continue;
-            T* at = to + 4 * (int64_t{s.rows[k][lane]} + 1 + first / 4);
+            T* at = to + (1 + first / 4) * points.plane + 4 * int64_t{s.rows[k][lane]};
             for (int c = 0; c < here; ++c) at[c] += s.weight[k][lane] * g[c][lane];
           }
         }
@@ -366,11 +366,11 @@ LARGESTEPS_INLINE void load_target(const Target<T>& target, int64_t pixel, int c
 template <typename T, bool kProduct>
 double compare_rows(const Frame<T>& frame, bool perspective, const Points<T>& points, const Pixels<T>& pixels, const Target<T>& target,
                     const uint8_t* marked, int first_row, int end_row, T* to) {
-  constexpr int kBlocks = kProduct ? 3 : 2;
+  constexpr int kPlanes = kProduct ? 3 : 2;
   const bool silhouette = pixels.mode == Mode::kSilhouette;
   const int channels = silhouette ? 1 : 4;
-  Gatherer<T, kBlocks> gatherer(points, to);
-  alignas(64) T rows[3][kBlocks][32];
+  Gatherer<T, kPlanes> gatherer(points, to);
+  alignas(64) T rows[3][kPlanes][32];
   const Vector<T> zero = all(T(0)), one = all(T(1));
   double total = 0;
   for (int row = first_row; row < end_row; ++row) {

@@ -68,7 +68,7 @@ constexpr double kLeastW = 1e-10;
 
 template <typename T>
 void points_of(const T* verts, const T* normals, const T* colors, const T* view, const T* projection, const T* light,
-               bool fuses, int64_t begin, int64_t end, T* to, int32_t quads) {
+               bool fuses, int64_t begin, int64_t end, T* to, int64_t plane) {
   for (int64_t i = begin; i < end; i += 8) {
     const int count = static_cast<int>(std::min<int64_t>(8, end - i));
     int32_t rows[8];
@@ -92,34 +92,20 @@ void points_of(const T* verts, const T* normals, const T* colors, const T* view,
       }
     }
     if (colors) Rows<T, 4>::gather(colors + 4 * i, rows, color);
-    if (count == 8) {
-      int32_t places[8];
-      for (int lane = 0; lane < 8; ++lane) places[lane] = lane * quads;
-      T* at = to + 4 * quads * i;
-      Rows<T, 4>::put(at, places, point);
-      if (light) Rows<T, 4>::put(at + 4, places, shade);
-      if (colors) Rows<T, 4>::put(at + 8, places, color);
-    } else {
-      for (int lane = 0; lane < count; ++lane) {
-        T* at = to + 4 * quads * (i + lane);
-        for (int c = 0; c < 4; ++c) {
-          at[c] = point[c][lane];
-          if (light) at[4 + c] = shade[c][lane];
-          if (colors) at[8 + c] = color[c][lane];
-        }
-      }
-    }
+    put_first_rows<T>(point, count, to + 4 * i);
+    if (light) put_first_rows<T>(shade, count, to + plane + 4 * i);
+    if (colors) put_first_rows<T>(color, count, to + 2 * plane + 4 * i);
   }
 }
 
 template <typename T>
 void points_backward(const PointsBackward<T>& a, int64_t begin, int64_t end) {
   const Vector<T> zero = all(T(0)), one = all(T(1));
-  const bool has_light = a.quads > 1, has_colors = a.quads > 2;
+  const bool has_light = a.blocks > 0, has_colors = a.blocks > 1;
   for (int64_t i = begin; i < end; i += 8) {
     const int count = static_cast<int>(std::min<int64_t>(8, end - i));
-    int32_t rows[8], places[8];
-    for (int lane = 0; lane < 8; ++lane) rows[lane] = std::min(lane, count - 1), places[lane] = rows[lane] * a.quads;
+    int32_t rows[8];
+    for (int lane = 0; lane < 8; ++lane) rows[lane] = std::min(lane, count - 1);
     // lanes behind the last vertex repeat it: they count in no sum
     const Mask<T> counts = as_mask<T>(counting() < count);
     Vector<T> p[4], n[4], basis[9], to_vert[4] = {zero, zero, zero, zero}, to_color[4] = {zero, zero, zero, zero};
@@ -144,12 +130,12 @@ void points_backward(const PointsBackward<T>& a, int64_t begin, int64_t end) {
       to_normal[2] += g[2] + g[5] * y + T(6) * g[6] * z + g[7] * x;
     };
     for (int image = 0; image < a.num_images; ++image) {
-      const T* at = a.points + image * a.image_stride + 4 * a.quads * i;
-      const T* from = a.gradient + image * a.image_stride + 4 * a.quads * i;
+      const T* at = a.points + image * a.image_stride + 4 * i;
+      const T* from = a.gradient + image * a.image_stride + 4 * i;
       const T *view = a.view + 16 * image, *projection = a.projection + 16 * image;
       Vector<T> point[4], g[4];
-      Rows<T, 4>::gather(at, places, point);
-      Rows<T, 4>::gather(from, places, g);
+      Rows<T, 4>::gather(at, rows, point);
+      Rows<T, 4>::gather(from, rows, g);
       const Vector<T> clip_x = g[0] / point[3], clip_y = g[1] / point[3];
       const Vector<T> clip_w = absolute(point[3]) <= T(kLeastW) ? zero : g[3] - (clip_x * point[0] + clip_y * point[1]);
       Vector<T> d[3];
@@ -172,7 +158,7 @@ void points_backward(const PointsBackward<T>& a, int64_t begin, int64_t end) {
       }
       if (has_light) {
         Vector<T> shade[4];
-        Rows<T, 4>::gather(from + 4, places, shade);
+        Rows<T, 4>::gather(from + a.plane, rows, shade);
         if (a.light_per_image) {
           for (int c = 0; c < 3; ++c) to_shade[c] = shade[c];
           through_light(a.light + 27 * image, a.to_light ? a.to_light + 27 * image : nullptr);
@@ -182,7 +168,7 @@ void points_backward(const PointsBackward<T>& a, int64_t begin, int64_t end) {
       }
       if (has_colors && a.to_colors) {
         Vector<T> color[4];
-        Rows<T, 4>::gather(from + 8, places, color);
+        Rows<T, 4>::gather(from + 2 * a.plane, rows, color);
         for (int c = 0; c < 3; ++c) to_color[c] += color[c];
       }
     }

@@ -41,7 +41,7 @@ struct Visible {
 template <typename T>
 struct Case {
   Scene scene;
-  int32_t quads;
+  int32_t blocks;
   std::vector<int32_t> index;
   Frame<T> frame;
   Camera<T> camera;
@@ -49,8 +49,8 @@ struct Case {
   std::vector<int32_t> row_of_vert;  // of the batch, in each image of its mesh
 
   // given: the points with the vertices in the given order.
-  Case(const Scene& seen, int32_t num_quads, const std::vector<T>& given)
-      : scene(seen), quads(num_quads), index(index_of(scene)), frame(scene.height, scene.width),
+  Case(const Scene& seen, int32_t num_blocks, const std::vector<T>& given)
+      : scene(seen), blocks(num_blocks), index(index_of(scene)), frame(scene.height, scene.width),
         camera{scene.perspective, scene.clips, scene.culls, static_cast<T>(scene.z_clip)}, points(given.size()),
         row_of_vert(size_of(scene.num_verts())) {
     const MeshIndex view = {index.data()};
@@ -59,9 +59,11 @@ struct Case {
       for (int64_t row = 0; row < count; ++row) row_of_vert[size_of(view[kVertOrder][first + row])] = static_cast<int32_t>(row);
       for (int64_t k = 0; k < scene.images_per_mesh; ++k) {
         const int64_t begin = scene.images_per_mesh * first + k * count;
-        for (int64_t v = 0; v < count; ++v) {
-          const T* from = given.data() + 4 * quads * (begin + v);
-          std::copy(from, from + 4 * quads, points.data() + 4 * quads * (begin + row_of_vert[size_of(first + v)]));
+        for (int64_t p = 0; p <= blocks; ++p) {
+          const int64_t plane = p * batch(1).plane();
+          for (int64_t v = 0; v < count; ++v) {
+            std::copy_n(given.data() + plane + 4 * (begin + v), 4, points.data() + plane + 4 * (begin + row_of_vert[size_of(first + v)]));
+          }
         }
       }
     }
@@ -73,12 +75,12 @@ struct Case {
   Visible<T> visible(int num_threads, bool outlined) const {
     const int64_t count = scene.num_images() * scene.height * frame.pitch;
     Visible<T> result = {unwritten<T>(count), std::vector<int32_t>(size_of(count), -7), {}};
-    result.crossings = rasterize(batch(num_threads), frame, camera, points.data(), quads, outlined, result.depth.data(), result.faces.data());
+    result.crossings = rasterize(batch(num_threads), frame, camera, points.data(), blocks, outlined, result.depth.data(), result.faces.data());
     return result;
   }
   Drawing<T> drawing(const Visible<T>& visible, Mode mode) const {
-    const int32_t channels = mode == Mode::kSilhouette ? 1 : mode == Mode::kWeights ? 3 : mode == Mode::kAttributes ? 4 * (quads - 1) : 4;
-    return {points.data(), quads, visible.faces.data(), visible.crossings.data(), static_cast<int64_t>(visible.crossings.size()),
+    const int32_t channels = mode == Mode::kSilhouette ? 1 : mode == Mode::kWeights ? 3 : mode == Mode::kAttributes ? 4 * blocks : 4;
+    return {points.data(), blocks, visible.faces.data(), visible.crossings.data(), static_cast<int64_t>(visible.crossings.size()),
             scene.perspective, mode, channels, {T(0.2), T(0.9), T(0.4), T(0.1)}};
   }
   std::vector<T> image(const Drawing<T>& drawing, int num_threads) const {
@@ -93,13 +95,13 @@ struct Case {
   }
 };
 
-inline bool has_attributes(Mode mode, int32_t quads) {
-  return quads >= (mode == Mode::kProduct ? 3 : mode == Mode::kSilhouette || mode == Mode::kWeights ? 1 : 2);
+inline bool has_attributes(Mode mode, int32_t blocks) {
+  return blocks >= (mode == Mode::kProduct ? 2 : mode == Mode::kSilhouette || mode == Mode::kWeights ? 0 : 1);
 }
 
 // The points of a scene, with random attributes. Each image of a mesh sees it from elsewhere.
 template <typename T>
-std::vector<T> given_points(const Scene& scene, int32_t quads, Uniform& random) {
+std::vector<T> given_points(const Scene& scene, int32_t blocks, Uniform& random) {
   std::vector<T> result;
   for (int64_t m = 0; m < scene.num_meshes(); ++m) {
     for (int64_t image = 0; image < scene.images_per_mesh; ++image) {
@@ -107,10 +109,10 @@ std::vector<T> given_points(const Scene& scene, int32_t quads, Uniform& random) 
       for (int64_t v = scene.vert_first[size_of(m)]; v < scene.vert_first[size_of(m) + 1]; ++v) {
         const double* place = scene.places.data() + 3 * v;
         for (const double value : {place[0] + shift, place[1] - shift, place[2], place[2]}) result.push_back(static_cast<T>(value));
-        for (int32_t k = 4; k < 4 * quads; ++k) result.push_back(static_cast<T>(random()));
       }
     }
   }
+  for (size_t k = size_of(blocks) * result.size(); k > 0; --k) result.push_back(static_cast<T>(random()));
   result.shrink_to_fit();
   return result;
 }

@@ -42,8 +42,8 @@ bool fits(std::vector<double>& numbers, const std::vector<double>& gradient, dou
 // The pictures of a scene as a function of its points.
 void check_pictures(const Scene& scene, bool outlined, Mode mode, uint64_t seed) {
   Uniform random(seed);
-  const int32_t quads = mode == Mode::kSilhouette || mode == Mode::kWeights ? 1 : mode == Mode::kProduct ? 3 : 2 + random.below(3);
-  Case<double> given(scene, quads, given_points<double>(scene, quads, random));
+  const int32_t blocks = mode == Mode::kSilhouette || mode == Mode::kWeights ? 0 : mode == Mode::kProduct ? 2 : 1 + random.below(3);
+  Case<double> given(scene, blocks, given_points<double>(scene, blocks, random));
   const Visible<double> visible = given.visible(1, outlined);
   const Drawing<double> drawing = given.drawing(visible, mode);
   const std::vector<double> weights = random_numbers<double>(random, given.num_pixels() * drawing.channels, -1, 1);
@@ -159,12 +159,14 @@ struct World {
   }
   Batch batch(int num_threads) const { return {{index.data()}, scene.num_images(), num_threads}; }
 
+  int64_t num_numbers() const { return (1 + given().blocks()) * batch(1).plane(); }  // of the points
+
   struct Points {
     std::vector<T> points, normals;
   };
   Points points(int num_threads) const {
     const Batch of = batch(num_threads);
-    Points result = {unwritten<T>(of.num_rows() * 4 * given().quads()), unwritten<T>(light.empty() ? 0 : 4 * scene.num_verts())};
+    Points result = {unwritten<T>(num_numbers()), unwritten<T>(light.empty() ? 0 : 4 * scene.num_verts())};
     make_points(of, given(), result.points.data(), result.normals.data());
     return result;
   }
@@ -187,8 +189,8 @@ struct World {
   // Of the sum of the points, which no w and no depth of NDC have a part in.
   std::vector<T> weights(uint64_t seed) const {
     Uniform random(seed);
-    std::vector<T> result = random_numbers<T>(random, batch(1).num_rows() * 4 * given().quads(), -1, 1);
-    for (size_t k = 3; k < result.size(); k += size_of(4 * given().quads())) result[k] = 0;
+    std::vector<T> result = random_numbers<T>(random, num_numbers(), -1, 1);
+    for (size_t k = 3; k < size_of(batch(1).plane()); k += 4) result[k] = 0;
     return result;
   }
 };
@@ -203,7 +205,6 @@ std::vector<double> transformed(double x, double y, double z, const double* matr
 // The points in the plainest way.
 bool are_right(const World<double>& world, const std::vector<double>& points) {
   const Scene& scene = world.scene;
-  const int32_t quads = world.given().quads();
   const Batch batch = world.batch(1);
   std::vector<double> normals(size_of(3 * scene.num_verts()), 0.0);
   for (size_t f = 0; f < scene.faces.size(); f += 3) {
@@ -220,7 +221,7 @@ bool are_right(const World<double>& world, const std::vector<double>& points) {
     for (int64_t row = 0; row < batch.num_verts(mesh); ++row) {
       const int64_t vert = batch.index[kVertOrder][first + row];
       const double* at = world.verts.data() + 3 * vert;
-      const double* point = points.data() + 4 * quads * (batch.first_row(image) + row);
+      const double* point = points.data() + 4 * (batch.first_row(image) + row);
       const std::vector<double> seen = transformed(at[0], at[1], at[2], world.view.data() + 16 * image);
       const std::vector<double> clip = transformed(seen[0], seen[1], seen[2], world.projection.data() + 16 * image);
       std::vector<double> expected = {clip[0] / clip[3], clip[1] / clip[3], seen[2], clip[3]};
@@ -235,7 +236,9 @@ bool are_right(const World<double>& world, const std::vector<double>& points) {
         }
       }
       for (int c = 0; c < 4 && !world.colors.empty(); ++c) expected.push_back(c < 3 ? world.colors[size_of(3 * vert + c)] : 0);
-      for (size_t k = 0; k < expected.size(); ++k) wrong = std::max(wrong, std::abs(point[k] - expected[k]));
+      for (size_t k = 0; k < expected.size(); ++k) {
+        wrong = std::max(wrong, std::abs(point[k / 4 * size_of(batch.plane()) + k % 4] - expected[k]));
+      }
     }
   }
   return wrong < 1e-11;

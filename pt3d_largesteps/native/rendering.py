@@ -7,10 +7,10 @@
     compare(points, faces, crossings, index, targets, ...) -> losses              only the difference from given pictures
     blend(images, points, crossings, index) -> images                             outlines of pictures that were drawn otherwise
 
-The images of a batch of M meshes lie mesh after mesh, N / M for each. Points are rows of 4 (1 + b) numbers, one for each vertex
-of each image, in the order of the index: x and y of NDC, view-space depth, what the projection divided by, then b times four
-attributes. Buffers of pixels, ``depth`` and ``faces``, have padded rows: (N, H, pitch), of which the first W columns count.
-Faces have the index's numbers; :func:`given_faces` turns them into those of the batch.
+The images of a batch of M meshes lie mesh after mesh, N / M for each. Points are (1 + b, P, 4), planes with a row for each
+vertex of each image, in the order of the index: the first plane holds x and y of NDC, view-space depth and what the projection
+divided by, each of the others four attributes. Buffers of pixels, ``depth`` and ``faces``, have padded rows: (N, H, pitch), of
+which the first W columns count. Faces have the index's numbers; :func:`given_faces` turns them into those of the batch.
 
 The numbers of a light are coefficients of 1, y, z, x, xy, yz, 3 zz - 1, xz and xx - yy of the unit normal of a vertex.
 
@@ -99,7 +99,7 @@ def render_points(
     index: Tensor,
     num_meshes: int,
 ) -> Tensor:
-    """The points of N images, (N V / M summed over the meshes, 4 (1 + b)), differentiable in all that is given.
+    """The points of N images, (1 + b, N V / M, 4), differentiable in all that is given.
 
     Args:
         verts: packed (V, 3).
@@ -199,8 +199,8 @@ def _fake_mesh_index(faces: Tensor, vert_first: Tensor, face_first: Tensor) -> T
 def _fake_points(
     verts: Tensor, view: Tensor, projection: Tensor, light: Tensor | None, colors: Tensor | None, index: Tensor, num_meshes: int
 ) -> tuple[Tensor, Tensor]:
-    rows, blocks = verts.shape[0] * (view.shape[0] // num_meshes), 1 + (light is not None) + (colors is not None)
-    return verts.new_empty(rows, 4 * blocks), verts.new_empty(0 if light is None else verts.shape[0], 4)
+    rows, planes = verts.shape[0] * (view.shape[0] // num_meshes), 1 + (light is not None) + (colors is not None)
+    return verts.new_empty(planes, rows, 4), verts.new_empty(0 if light is None else verts.shape[0], 4)
 
 
 def _fake_points_backward(
@@ -228,7 +228,7 @@ def _fake_draw(
     points: Tensor, faces: Tensor, crossings: Tensor, index: Tensor, width: int, perspective: bool, mode: int,
     background: Sequence[float],
 ) -> Tensor:  # fmt: skip
-    channels = {Mode.SILHOUETTE: 1, Mode.WEIGHTS: 3, Mode.ATTRIBUTES: points.shape[1] - 4}.get(Mode(mode), 4)
+    channels = {Mode.SILHOUETTE: 1, Mode.WEIGHTS: 3, Mode.ATTRIBUTES: 4 * (points.shape[0] - 1)}.get(Mode(mode), 4)
     return points.new_empty(faces.shape[0], faces.shape[1], width, channels)
 
 
@@ -246,7 +246,8 @@ def _fake_blend_backward(gradient: Tensor, images: Tensor, points: Tensor, *othe
 
 def _fake_compare(points: Tensor, faces: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     with_gradient = others[-1]
-    return points.new_empty(faces.shape[0]), points.new_empty(points.shape[0] if with_gradient else 0, points.shape[1])
+    rows = points.shape[1] if with_gradient else 0
+    return points.new_empty(faces.shape[0]), points.new_empty(points.shape[0], rows, 4)
 
 
 def _fake_compare_backward(to_losses: Tensor, gradient: Tensor, index: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pytorch3d.renderer.mesh.textures import TexturesVertex
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pt3d_largesteps.native import rendering
 from pt3d_largesteps.native.rendering import Difference, Mode, Visible
@@ -162,14 +163,14 @@ def _points_in_torch(
         ndc = project_to_ndc(meshes.verts_padded().float(), cameras).flatten(0, 1)
         ndc = ndc.index_select(0, meshes.verts_padded_to_packed_idx())[order]
         image = meshes.verts_packed_to_mesh_idx()[order]
-    blocks = [ndc.reshape(-1, 3), verts.new_ones(len(order), 1)]
+    planes = [torch.cat([ndc.reshape(-1, 3), verts.new_ones(len(order), 1)], dim=1)]
     if light is not None:
         basis = SphericalHarmonicsLight.basis(vertex_normals(verts, meshes.faces_packed()))[order]  # (P, 9)
         table = light[image] if len(light) > 1 else light.expand(1, 9, 3)
-        blocks += [(basis[..., None] * table).sum(1), verts.new_zeros(len(order), 1)]
+        planes.append(pad((basis[..., None] * table).sum(1), (0, 1)))
     if colors is not None:
-        blocks += [colors[order], verts.new_zeros(len(order), 1)]
-    return torch.cat(blocks, dim=1)
+        planes.append(pad(colors[order], (0, 1)))
+    return torch.stack(planes)
 
 
 def _textured(meshes: Any, images: Tensor, weights: Tensor, visible: Visible, index: Tensor) -> Tensor:

@@ -195,8 +195,8 @@ class TestErrors:
             scene.points(light=scene.light.repeat(3, 1, 1))
         with pytest.raises(RuntimeError, match="verts: expected the shape"):
             scene.points(verts=scene.verts[1:])
-        with pytest.raises(RuntimeError, match="points: expected contiguous rows"):
-            rendering.blend(torch.zeros(4, *SIZE, 3, dtype=torch.float64), points[1:], visible, scene.index)
+        with pytest.raises(RuntimeError, match="points: expected contiguous planes"):
+            rendering.blend(torch.zeros(4, *SIZE, 3, dtype=torch.float64), points[:, 1:], visible, scene.index)
         with pytest.raises(RuntimeError, match="faces: expected those that rasterize found for this width"):
             rendering.draw(points, visible, scene.index, 40, perspective=True, mode=Mode.SHADED)
         with pytest.raises(RuntimeError, match="points: expected attributes for this mode"):
