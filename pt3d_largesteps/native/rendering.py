@@ -315,6 +315,8 @@ def _compare_backward(ctx: Any, to_losses: Tensor | None, to_gradient: Tensor | 
     if not ctx.has_gradient:
         raise RuntimeError("compare: expected with_gradient for a backward pass")
     gradient, index = ctx.saved_tensors
+    if not torch.compiler.is_compiling() and bool((to_losses == 1).all()):
+        return gradient, *none  # of a sum of losses: there is nothing to scale
     return _ops.compare_backward(to_losses, gradient, index), *none
 
 

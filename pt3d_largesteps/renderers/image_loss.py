@@ -109,13 +109,13 @@ class ImageLoss:
             raise ValueError("views: expected at least one, got none")
         if self.images.dim() == 5 and self.images.shape[1] != len(meshes):
             raise ValueError(f"meshes: expected {self.images.shape[1]}, one for each set of images, got {len(meshes)}")
-        losses = self._in_one_pass(meshes, views)  # (N * len(views),), mesh after mesh
+        losses = self._in_one_pass(meshes, views)  # (N * len(views),), mesh after mesh: each view's part of the mean
         if losses is None:
-            losses = self._with_images(meshes, views)
+            losses = self._with_images(meshes, views) / len(views)
         losses = losses.view(len(meshes), len(views))
         if any(self._view_weights[view] != 1 for view in views):
             losses = losses * losses.new_tensor([self._view_weights[view] for view in views])
-        return losses.mean(1)
+        return losses.sum(1)
 
     def _in_one_pass(self, meshes: Any, views: list[int]) -> Tensor | None:
         renderer: Any = self.renderer
@@ -134,7 +134,7 @@ class ImageLoss:
         targets = Targets(
             images.contiguous(),
             of_image,
-            self._channel_weights,
+            [weight / len(views) for weight in self._channel_weights],
             None if pixel_weights is None else pixel_weights.to(torch.float32).contiguous(),
             _DIFFERENCES[self._difference],
             self._beta,
