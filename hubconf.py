@@ -5,7 +5,7 @@
     optimizer = torch.hub.load(repo, "uniform_adam", steps.parameters(), lr=3e-2)
 
 If there is no compiled solver, the first ``load`` compiles the one for the CPU into torch's folder for extensions, in about
-half a minute. Without a compiler everything works with slower solvers, and a warning says so. Nothing is written into the
+a minute. Without a compiler everything works with slower solvers, and a warning says so. Nothing is written into the
 checkout. Only an installation has the solver for CUDA.
 """
 

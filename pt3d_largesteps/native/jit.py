@@ -34,7 +34,7 @@ FOLDER, NO_EXTENSION = "PT3D_LARGESTEPS_EXTENSION", "PT3D_LARGESTEPS_NO_EXTENSIO
 LAYERS = ("threads", "dissection", "structure", "cpu", "renderer")
 TORCH_TARGET_VERSION = "0x020b000000000000"
 CXX_ARGUMENTS = ("-O3", "-fno-wrapv", "-fvisibility=hidden")
-SECONDS = 900  # for a build; one core takes less than a minute
+SECONDS = 900  # for a build; one core takes two minutes
 
 
 def import_package(root: Path) -> ModuleType:
@@ -163,7 +163,7 @@ def _build_locked(csrc: Path, folder: Path) -> Path | str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / "_C.so").is_file():  # another process has built it
             return folder
-        print(f"pt3d_largesteps: compiling the solver into {folder}, once, in about half a minute", file=sys.stderr)
+        print(f"pt3d_largesteps: compiling the solver and the renderer into {folder}, once, in about a minute", file=sys.stderr)
         (work / "lock").unlink(missing_ok=True)  # torch's own lock: a killed build leaves it, and torch would wait for it
         # A separate process: torch imports much only to compile, and its output goes to the log.
         run_this = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"

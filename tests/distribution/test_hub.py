@@ -341,7 +341,7 @@ class TestBareCheckout:
             assert told["compiled"] is True
             assert told["warnings"] == []
             assert told["difference"] < rounding(lambda_=19)
-        assert sum(stderr.count("compiling the solver into") for _, stderr in outputs) == 1
+        assert sum(stderr.count("compiling the solver and the renderer into") for _, stderr in outputs) == 1
         (library,) = (tmp_path / "extensions").glob("*/_C.so")
         made = library.stat().st_mtime_ns
         again = run(SOLVES, tmp_path, bare, HIDE_INSTALLED + PRELUDE)
