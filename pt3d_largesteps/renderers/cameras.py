@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 
 
+def version_of(tensor: Tensor) -> int:
+    """Goes up with each change in place; of tensors made in inference mode, which keep no count, it stays."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 @dataclass(frozen=True)
 class CameraMatrices:
     """Cameras as matrices for row vectors; differentiable in the cameras' parameters.
@@ -80,10 +85,10 @@ class CachedMatrices:
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             return camera_matrices(self.cameras[list(views)])
         # the world-to-view transform itself sets R and T, to what they are
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        state = tuple((tensor.data_ptr(), version_of(tensor)) for tensor in tensors)
         if self._matrices is None or state != self._state:
             with torch.no_grad():
                 self._matrices = camera_matrices(self.cameras)
             tensors = [value for value in vars(self.cameras).values() if isinstance(value, Tensor)]
-            self._state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+            self._state = tuple((tensor.data_ptr(), version_of(tensor)) for tensor in tensors)
         return self._matrices[views]

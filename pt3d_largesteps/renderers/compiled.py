@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from pt3d_largesteps.native import rendering
 from pt3d_largesteps.native.rendering import Difference, Mode, Visible
-from pt3d_largesteps.renderers.cameras import CameraMatrices
+from pt3d_largesteps.renderers.cameras import CameraMatrices, version_of
 from pt3d_largesteps.renderers.projection import project_to_ndc
 from pt3d_largesteps.renderers.shading import SphericalHarmonicsLight, vertex_normals
 from pt3d_largesteps.renderers.style import Style
@@ -52,16 +52,16 @@ class IndexCache:
         if meshes.isempty():  # PyTorch3D counts no meshes then
             verts = counts = [0] * len(meshes)
         for k, (kept, version, kept_verts, kept_counts, index) in enumerate(self._entries):
-            if version != kept._version or verts != kept_verts or counts != kept_counts:
+            if version != version_of(kept) or verts != kept_verts or counts != kept_counts:
                 continue
             if kept is faces:
                 return index
             if torch.equal(kept, faces):  # and next time by identity
-                self._entries[k] = (faces, faces._version, verts, counts, index)
+                self._entries[k] = (faces, version_of(faces), verts, counts, index)
                 return index
         vert_first, face_first = (torch.tensor([0, *values], device="cpu").cumsum(0) for values in (verts, counts))
         index = rendering.mesh_index(faces.to(torch.int64).contiguous(), vert_first, face_first)
-        self._entries = [(faces, faces._version, verts, counts, index), *self._entries[: self.SIZE - 1]]
+        self._entries = [(faces, version_of(faces), verts, counts, index), *self._entries[: self.SIZE - 1]]
         return index
 
 

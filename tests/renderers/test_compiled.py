@@ -134,6 +134,15 @@ class TestPictures:
         with torch.device("meta"):
             assert torch.equal(renderer(meshes, views), expected)
 
+    def test_inference_mode(self):
+        renderer, views = PyTorch3DRenderer(SIZE, LIGHT), cameras()
+        loss = ImageLoss(renderer, views, torch.zeros(3, *SIZE, 4))
+        expected = renderer(lumpy("vertex"), views), loss(lumpy(), [0, 2])
+        with torch.inference_mode():
+            for _ in range(2):
+                assert torch.equal(renderer(lumpy("vertex"), cameras()), expected[0])
+                assert torch.equal(loss(lumpy(), [0, 2]), expected[1])
+
 
 class TestInputsAtTheEdge:
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
