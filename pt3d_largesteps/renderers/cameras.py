@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pt3d_largesteps.native.linear_solve import is_transformed
+
 
 def version_of(tensor: Tensor) -> int:
     """Goes up with each change in place; of tensors made in inference mode, which keep no count, it stays."""
@@ -82,7 +84,8 @@ class CachedMatrices:
 
     def of(self, views: Sequence[int]) -> CameraMatrices:
         tensors = [value for value in vars(self.cameras).values() if isinstance(value, Tensor)]
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        if needs_gradient or is_transformed():  # what is made inside a transform is of no use outside
             return camera_matrices(self.cameras[list(views)])
         # the world-to-view transform itself sets R and T, to what they are
         state = tuple((tensor.data_ptr(), version_of(tensor)) for tensor in tensors)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pt3d_largesteps.native.library import is_compiled, warn_not_compiled
+from pt3d_largesteps.native.linear_solve import is_transformed
 from pt3d_largesteps.renderers import compiled, plain
 from pt3d_largesteps.renderers.cameras import CameraMatrices, camera_matrices
 from pt3d_largesteps.renderers.compiled import IndexCache, Targets
@@ -108,7 +109,7 @@ class PyTorch3DRenderer:
 
 
 def _is_for_compiled(meshes: Any) -> bool:
-    if meshes.device.type != "cpu" or len(meshes) == 0:
+    if meshes.device.type != "cpu" or len(meshes) == 0 or is_transformed():  # torch itself knows how to transform torch
         return False
     if not is_compiled():
         warn_not_compiled()

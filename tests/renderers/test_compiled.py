@@ -218,6 +218,15 @@ class TestDerivatives:
         for ours, theirs in zip(*gradients, strict=True):
             assert_few_differ(ours, theirs)
 
+    def test_transforms_of_torch(self):
+        faces, verts = lumpy().faces_packed(), lumpy().verts_packed()
+        renderer, views = PyTorch3DRenderer(SIZE, LIGHT), cameras()
+        loss = ImageLoss(renderer, views, torch.zeros(3, *SIZE, 4), difference="l2")
+        transformed = torch.func.grad(lambda v: loss(Meshes([v], [faces]), [0, 2]).sum())(verts)
+        leaf = verts.clone().requires_grad_()
+        loss(Meshes([leaf], [faces]), [0, 2]).sum().backward()  # what was made inside is not used again
+        assert_few_differ(transformed, leaf.grad)
+
     def test_a_shared_light_that_is_learned(self):
         light = SphericalHarmonicsLight(torch.nn.Parameter(LIGHT.coefficients.clone()))
         assert [name for name, _ in light.named_parameters()] == ["coefficients"]
