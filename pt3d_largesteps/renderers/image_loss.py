@@ -12,6 +12,7 @@ from pt3d_largesteps._checks import check_finite, check_float_dtype, check_numbe
 from pt3d_largesteps.native.rendering import Difference
 from pt3d_largesteps.renderers.cameras import CachedMatrices
 from pt3d_largesteps.renderers.compiled import Targets
+from pt3d_largesteps.renderers.scene import check_cameras, check_kinds
 
 _DIFFERENCES = {"l1": Difference.L1, "l2": Difference.L2, "smooth_l1": Difference.SMOOTH_L1}
 
@@ -119,8 +120,12 @@ class ImageLoss:
 
     def _in_one_pass(self, meshes: Any, views: list[int]) -> Tensor | None:
         renderer: Any = self.renderer
-        if not hasattr(renderer, "differences") or meshes.device.type != "cpu" or len(meshes) == 0:
+        if not hasattr(renderer, "differences"):
             return None
+        check_kinds(meshes, self.cameras)
+        if meshes.device.type != "cpu" or len(meshes) == 0:
+            return None
+        check_cameras(meshes, self.cameras)
         self._check_size(renderer.image_size, 1 if renderer.light is None else 4)
         images, pixel_weights, of_image = self.images, self._pixel_weights, views
         if images.dim() == 5:  # those of one view lie together

@@ -41,10 +41,7 @@ class Scene:
 
 def check_views(meshes: Any, cameras: Any) -> int:
     """The number of images: of N meshes for N cameras, one mesh for all cameras, or all meshes for one camera."""
-    if not hasattr(meshes, "verts_packed"):
-        raise TypeError(f"meshes: expected Meshes, got {describe(meshes)}")
-    if not hasattr(cameras, "get_world_to_view_transform"):
-        raise TypeError(f"cameras: expected PyTorch3D cameras, got {describe(cameras)}")
+    check_kinds(meshes, cameras)
     num_meshes, num_cameras = len(meshes), len(cameras)
     if num_meshes != num_cameras and 1 not in (num_meshes, num_cameras):
         raise ValueError(f"cameras: expected 1 or {num_meshes} cameras for {num_meshes} meshes, got {num_cameras}")
@@ -54,11 +51,24 @@ def check_views(meshes: Any, cameras: Any) -> int:
 def check_scene(meshes: Any, cameras: Any) -> int:
     """The same, and that the cameras are float32 and on the meshes' device."""
     num_images = check_views(meshes, cameras)
+    check_cameras(meshes, cameras)
+    return num_images
+
+
+def check_kinds(meshes: Any, cameras: Any) -> None:
+    """Raises unless these are ``Meshes`` and cameras."""
+    if not hasattr(meshes, "verts_packed"):
+        raise TypeError(f"meshes: expected Meshes, got {describe(meshes)}")
+    if not hasattr(cameras, "get_world_to_view_transform"):
+        raise TypeError(f"cameras: expected PyTorch3D cameras, got {describe(cameras)}")
+
+
+def check_cameras(meshes: Any, cameras: Any) -> None:
+    """Raises unless the cameras are float32 and on the meshes' device."""
     if torch.device(cameras.device) != torch.device(meshes.device):
         raise ValueError(f"cameras: expected them on {meshes.device}, as the meshes, got cameras on {cameras.device}")
     if cameras.R.dtype != torch.float32:
         raise TypeError(f"cameras: expected float32 cameras, as PyTorch3D's rasteriser does, got {cameras.R.dtype}")
-    return num_images
 
 
 def make_scene(meshes: Any, cameras: Any) -> Scene:

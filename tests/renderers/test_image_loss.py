@@ -93,3 +93,12 @@ def test_no_views():
         loss(ico_sphere(1), [])
     with pytest.raises(ValueError, match="meshes: expected 2"):
         ImageLoss(RENDERER, CAMERAS, torch.zeros(3, 2, 20, 24, 4))(ico_sphere(1).extend(3), [0])
+
+
+def test_what_is_no_mesh_and_other_cameras():
+    loss = ImageLoss.of_meshes(ico_sphere(1), RENDERER, CAMERAS)
+    with pytest.raises(TypeError, match="meshes: expected Meshes, got a tensor"):
+        loss(ico_sphere(1).verts_padded(), [0])
+    in_double = FoVPerspectiveCameras(R=ROTATION.double(), T=TRANSLATION.double())
+    with pytest.raises(TypeError, match="cameras: expected float32 cameras"):
+        ImageLoss(RENDERER, in_double, loss.images)(ico_sphere(1), [0])
