@@ -85,12 +85,16 @@ void check_floats(const Tensor& tensor, const char* name, const Tensor& like) {
         "a contiguous tensor on the CPU of the vertices' dtype");
 }
 
-// The number of blocks of attributes.
-int32_t blocks_of(const Batch& batch, const Tensor& points) {
+void check_points(const Batch& batch, const Tensor& points) {
   check(points.is_cpu() && points.is_contiguous() && points.dim() == 3 && points.size(0) >= 1 && points.size(0) <= 256 &&
             points.size(1) == batch.num_rows() && points.size(2) == 4,
         "points", "contiguous planes, at least one and at most 256, of 4 numbers for each vertex of each image: the shape (1 + b, ",
         batch.num_rows(), ", 4)");
+}
+
+// The number of blocks of attributes.
+int32_t blocks_of(const Batch& batch, const Tensor& points) {
+  check_points(batch, points);
   return static_cast<int32_t>(points.size(0) - 1);
 }
 
@@ -206,7 +210,7 @@ void check_size(int64_t height, int64_t width) {
 std::tuple<Tensor, Tensor, Tensor> rasterize(const Tensor& points, const Tensor& index, int64_t num_images, int64_t height,
                                              int64_t width, bool perspective, double z_clip, bool culls, bool outlined) {
   const Batch batch = batch_of(index, num_images);
-  const int32_t blocks = blocks_of(batch, points);
+  check_points(batch, points);
   check_size(height, width);
   const int64_t pitch = Frame<float>::pitch_of(static_cast<int>(width));
   Tensor depth = empty_on_cpu({num_images, height, pitch}, points.scalar_type());
@@ -216,7 +220,7 @@ std::tuple<Tensor, Tensor, Tensor> rasterize(const Tensor& points, const Tensor&
     using T = decltype(number);
     const Frame<T> frame(static_cast<int>(height), static_cast<int>(width));
     const Camera<T> camera = {perspective, z_clip >= 0, culls, z_clip >= 0 ? static_cast<T>(z_clip) : T(0)};
-    crossings = renderer::rasterize(batch, frame, camera, data_of<T>(points), blocks, outlined, data_of<T>(depth), data_of<int32_t>(faces));
+    crossings = renderer::rasterize(batch, frame, camera, data_of<T>(points), outlined, data_of<T>(depth), data_of<int32_t>(faces));
   });
   Tensor rows = empty_on_cpu({static_cast<int64_t>(crossings.size()), 6}, ScalarType::Int);
   std::copy(crossings.begin(), crossings.end(), reinterpret_cast<Crossing*>(data_of<int32_t>(rows)));

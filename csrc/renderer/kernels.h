@@ -17,7 +17,6 @@ struct Points {
   const T* data;           // the image's first row of the first plane
   const int32_t* corners;  // of the batch's faces
   int32_t shift;           // from a vertex of the batch to a row
-  int32_t blocks;          // of attributes
   int64_t plane;           // numbers from one plane to the next
 
   const T* place(int32_t row) const { return data + 4 * int64_t{row}; }

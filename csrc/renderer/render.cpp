@@ -282,7 +282,7 @@ void make_points_backward(const Batch& batch, const Vertices<T>& given, const T*
 
 template <typename T>
 std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const Camera<T>& camera, const T* points,
-                                int32_t blocks, bool outlined, T* depth, int32_t* faces) {
+                                bool outlined, T* depth, int32_t* faces) {
   const Kernels<T>& kernel = kernels().of<T>();
   const Bands bands(batch.num_images, frame.height);
   const int64_t image_size = int64_t{frame.height} * frame.pitch, num_faces = batch.index[kNumFaces];
@@ -297,7 +297,7 @@ std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const
     std::fill(image_depth + int64_t{first} * frame.pitch, image_depth + int64_t{end} * frame.pitch,
               std::numeric_limits<T>::infinity());
     std::fill(image_faces + int64_t{first} * frame.pitch, image_faces + int64_t{end} * frame.pitch, -1);
-    kernel.rasterize(frame, camera, batch.points(points, blocks, image), batch.index[kFaceOrder], batch.index[kFaceFirst][mesh],
+    kernel.rasterize(frame, camera, batch.points(points, image), batch.index[kFaceOrder], batch.index[kFaceFirst][mesh],
                      batch.index[kFaceFirst][mesh + 1], first, end, {image_depth, image_faces},
                      outlined && first == 0 ? sides_of(image) : nullptr);
   });
@@ -305,7 +305,7 @@ std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const
   parallel_for(static_cast<int64_t>(crossings.size()), batch.num_threads, [&](int64_t image) {
     crossings[static_cast<size_t>(image)] =
         find_crossings(frame, camera, batch.index, batch.mesh_of(image), static_cast<int32_t>(image),
-                       batch.points(points, blocks, image), depth + image * image_size, sides_of(image));
+                       batch.points(points, image), depth + image * image_size, sides_of(image));
   });
   std::vector<Crossing> all;
   for (const auto& of_image : crossings) all.insert(all.end(), of_image.begin(), of_image.end());
@@ -332,7 +332,7 @@ void draw(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, T* ima
   const int64_t image_size = int64_t{frame.height} * frame.width * d.channels;
   parallel_for(bands.num_parts, batch.num_threads, [&](int64_t part) {
     const int64_t image = bands.image(part);
-    kernel.draw(frame, d.perspective, batch.points(d.points, d.blocks, image), pixels_of(frame, d, image), bands.first_row(part),
+    kernel.draw(frame, d.perspective, batch.points(d.points, image), pixels_of(frame, d, image), bands.first_row(part),
                 bands.end_row(part), images + image * image_size);
   });
   blend(batch, frame, d, images);
@@ -344,7 +344,7 @@ void blend(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, T* im
   if (!d.num_crossings) return;
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
-    const Points<T> points = batch.points(d.points, d.blocks, n);
+    const Points<T> points = batch.points(d.points, n);
     T* image = images + n * image_size;
     // all changes are of the colours before any change
     auto changes = numbers<T>((end - begin) * d.channels);
@@ -369,13 +369,13 @@ void draw_backward(const Batch& batch, const Frame<T>& frame, const Drawing<T>& 
   PartialGradients<T> partial(batch, bands, d.blocks, to_points);
   parallel_for(bands.num_parts, batch.num_threads, [&](int64_t part) {
     const int64_t image = bands.image(part);
-    kernel.draw_backward(frame, d.perspective, batch.points(d.points, d.blocks, image), pixels_of(frame, d, image),
+    kernel.draw_backward(frame, d.perspective, batch.points(d.points, image), pixels_of(frame, d, image),
                          bands.first_row(part), bands.end_row(part), gradient + image * image_size, partial.start(part));
   });
   partial.sum();
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
-    const Points<T> points = batch.points(d.points, d.blocks, n);
+    const Points<T> points = batch.points(d.points, n);
     const Pixels<T> pixels = pixels_of(frame, d, n);
     T* to = partial.of(n);
     T source_color[kMostChannels], target_color[kMostChannels];
@@ -398,7 +398,7 @@ void blend_backward(const Batch& batch, const Frame<T>& frame, const Drawing<T>&
   const int64_t image_size = int64_t{frame.height} * frame.width * d.channels;
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
-    const Points<T> points = batch.points(d.points, d.blocks, n);
+    const Points<T> points = batch.points(d.points, n);
     const T* image = images + n * image_size;
     T *to_image = to_images + n * image_size, *to = to_points + 4 * batch.first_row(n);
     clear_points(batch, d.blocks, n, to_points);
@@ -517,13 +517,13 @@ void compare(const Batch& batch, const Frame<T>& frame, const Drawing<T>& d, con
     const int64_t image = bands.image(part);
     const auto& mark = marked[static_cast<size_t>(image)];
     totals[static_cast<size_t>(part)] = kernel.compare(
-        frame, d.perspective, batch.points(d.points, d.blocks, image), pixels_of(frame, d, image), scaled[static_cast<size_t>(image)],
+        frame, d.perspective, batch.points(d.points, image), pixels_of(frame, d, image), scaled[static_cast<size_t>(image)],
         mark.empty() ? nullptr : mark.data(), bands.first_row(part), bands.end_row(part), partial ? partial->start(part) : nullptr);
   });
   if (partial) partial->sum();
   parallel_for(batch.num_images, batch.num_threads, [&](int64_t n) {
     const auto [begin, end] = crossings_of(d.crossings, d.num_crossings, n);
-    double total = compare_blended(batch, frame, d, batch.points(d.points, d.blocks, n), pixels_of(frame, d, n),
+    double total = compare_blended(batch, frame, d, batch.points(d.points, n), pixels_of(frame, d, n),
                                    scaled[static_cast<size_t>(n)], begin, end, partial ? partial->of(n) : nullptr);
     for (int64_t k = 0; k < bands.per_image; ++k) total += totals[static_cast<size_t>(n * bands.per_image + k)];
     losses[n] = static_cast<T>(total);
@@ -542,7 +542,7 @@ void scale_gradient(const Batch& batch, int32_t blocks, const T* scales, const T
 #define LARGESTEPS_INSTANTIATE(T)                                                                                              \
   template void make_points(const Batch&, const Vertices<T>&, T*, T*);                                                         \
   template void make_points_backward(const Batch&, const Vertices<T>&, const T*, const T*, const T*, const VertexGradients<T>&); \
-  template std::vector<Crossing> rasterize(const Batch&, const Frame<T>&, const Camera<T>&, const T*, int32_t, bool, T*, int32_t*); \
+  template std::vector<Crossing> rasterize(const Batch&, const Frame<T>&, const Camera<T>&, const T*, bool, T*, int32_t*); \
   template void draw(const Batch&, const Frame<T>&, const Drawing<T>&, T*);                                                    \
   template void blend(const Batch&, const Frame<T>&, const Drawing<T>&, T*);                                                   \
   template void draw_backward(const Batch&, const Frame<T>&, const Drawing<T>&, const T*, T*);                                 \

@@ -32,8 +32,8 @@ struct Batch {
   int64_t plane() const { return 4 * num_rows(); }
   // The points of an image, of those of the batch.
   template <typename T>
-  Points<T> points(const T* data, int32_t blocks, int64_t image) const {
-    return {data + 4 * first_row(image), index[kCorners], -index[kVertFirst][mesh_of(image)], blocks, plane()};
+  Points<T> points(const T* data, int64_t image) const {
+    return {data + 4 * first_row(image), index[kCorners], -index[kVertFirst][mesh_of(image)], plane()};
   }
 };
 
@@ -70,7 +70,7 @@ void make_points_backward(const Batch& batch, const Vertices<T>& given, const T*
 // depth and faces: num_images x height x pitch. The crossings are empty unless outlined.
 template <typename T>
 std::vector<Crossing> rasterize(const Batch& batch, const Frame<T>& frame, const Camera<T>& camera, const T* points,
-                                int32_t blocks, bool outlined, T* depth, int32_t* faces);
+                                bool outlined, T* depth, int32_t* faces);
 
 // Whether crossings can be those of the batch's pictures: of these pixels, of edges of the image's mesh, and in order.
 bool crossings_fit(const Batch& batch, int height, int width, const Crossing* crossings, int64_t count);

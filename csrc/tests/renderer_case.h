@@ -75,7 +75,7 @@ struct Case {
   Visible<T> visible(int num_threads, bool outlined) const {
     const int64_t count = scene.num_images() * scene.height * frame.pitch;
     Visible<T> result = {unwritten<T>(count), std::vector<int32_t>(size_of(count), -7), {}};
-    result.crossings = rasterize(batch(num_threads), frame, camera, points.data(), blocks, outlined, result.depth.data(), result.faces.data());
+    result.crossings = rasterize(batch(num_threads), frame, camera, points.data(), outlined, result.depth.data(), result.faces.data());
     return result;
   }
   Drawing<T> drawing(const Visible<T>& visible, Mode mode) const {

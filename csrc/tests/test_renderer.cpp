@@ -184,7 +184,7 @@ template <typename T>
 std::vector<std::vector<T>> by_kernels(const Kernels<T>& kernel, const Case<T>& given, int64_t image, const Targets<T>& targets,
                                        const std::vector<T>& gradient, Mode mode) {
   const Batch batch = given.batch(1);
-  const Points<T> points = batch.points(given.points.data(), given.blocks, image);
+  const Points<T> points = batch.points(given.points.data(), image);
   const int height = given.scene.height;
   const int64_t mesh = batch.mesh_of(image), size = given.blocks * batch.plane() + 4 * batch.num_verts(mesh);
   Visible<T> visible;
