@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pt3d_largesteps.native import library
+from pt3d_largesteps.native import jit, library
 from pt3d_largesteps.native.library_version import VERSION, version_of
 
 PACKAGE = Path(library.__file__).parents[1]
@@ -83,7 +83,7 @@ with warnings.catch_warnings(record=True) as caught:
     meshes = ico_sphere(1)
     steps = pt3d_largesteps.LargeSteps(meshes, solver="cholesky")
     difference = float((steps().verts_packed() - meshes.verts_packed()).abs().max())
-from pt3d_largesteps.native import library
+from pt3d_largesteps.native import jit, library
 print(json.dumps({
     "folder": library.__file__,
     "why": [library.WHY_NOT, library.LIBRARIES],
@@ -140,6 +140,11 @@ class TestTheSources:
             r"^#define LARGESTEPS_LIBRARY_VERSION (\d+)$", (BINDINGS / "version.h").read_text(), re.MULTILINE
         )
         assert int(number) == VERSION
+
+    def test_no_two_have_one_name(self):
+        # torch, which compiles a checkout, puts the objects of all folders into one
+        names = [source.stem for source in jit.sources(BINDINGS.parent)]
+        assert sorted(set(names)) == sorted(names)
 
     def test_of_one_version_have_the_same_schemas_and_formats(self):
         bindings = [(BINDINGS / name).read_text() for name in ("cholesky.cpp", "cholesky_cuda.cpp", "renderer.cpp")]
