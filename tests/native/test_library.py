@@ -83,7 +83,7 @@ with warnings.catch_warnings(record=True) as caught:
     meshes = ico_sphere(1)
     steps = pt3d_largesteps.LargeSteps(meshes, solver="cholesky")
     difference = float((steps().verts_packed() - meshes.verts_packed()).abs().max())
-from pt3d_largesteps.native import jit, library
+from pt3d_largesteps.native import library
 print(json.dumps({
     "folder": library.__file__,
     "why": [library.WHY_NOT, library.LIBRARIES],
