@@ -32,6 +32,7 @@ REQUIRED = os.environ.get("PT3D_LARGESTEPS_REQUIRE_EXTENSION", "0") == "1"
 TORCH_TARGET_VERSION = "0x020b000000000000"  # the stable interface of torch 2.11
 PYTHON_LIMITED_API = "cp310"
 LAYERS = ("threads", "dissection", "structure", "cpu", "renderer")  # the folders of csrc that go into _C
+BINDINGS = ("cholesky", "render_points", "render_pictures")  # the files of csrc/bindings that do
 ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 
 
@@ -165,7 +166,7 @@ def extension_arguments() -> dict:
                 wheel.root_is_pure = True
 
     sources = [path.as_posix() for layer in LAYERS for path in sorted(Path("csrc", layer).glob("*.cpp"))]
-    sources += ["csrc/bindings/cholesky.cpp", "csrc/bindings/renderer.cpp"]
+    sources += [f"csrc/bindings/{name}.cpp" for name in BINDINGS]
     extensions = [CppExtension("pt3d_largesteps._C", sources, extra_compile_args=CXX_ARGUMENTS, **common_arguments())]
     with_cuda = cuda_extension(torch)
     if with_cuda is not None:

@@ -15,4 +15,18 @@ enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
 // tests on a better processor.
 InstructionSet best_instruction_set();
 
+// What one of three functions makes: that of the best instruction set.
+template <typename Kernels>
+Kernels best_of(Kernels (*baseline)(), [[maybe_unused]] Kernels (*avx2)(), [[maybe_unused]] Kernels (*avx512)()) {
+  switch (best_instruction_set()) {
+    case InstructionSet::kAvx512:
+      return avx512();
+    case InstructionSet::kAvx2:
+      return avx2();
+    case InstructionSet::kBaseline:
+      break;
+  }
+  return baseline();
+}
+
 }  // namespace largesteps

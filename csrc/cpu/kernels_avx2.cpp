@@ -5,14 +5,7 @@
 
 #if LARGESTEPS_X86
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed between inlined functions only
-#endif
-
+#include "begin_avx2.inl"
 namespace largesteps {
 namespace avx2 {
 namespace {
@@ -24,11 +17,10 @@ constexpr int kWideVectors = 2;  // of eight numbers: see wide_sweep.inl
 Kernels avx2_kernels() { return avx2::make("AVX2"); }
 
 }  // namespace largesteps
+#include "end_instruction_set.inl"
 
-#if defined(__clang__)
-#pragma clang attribute pop
 #else
-#pragma GCC pop_options
-#endif
+
+largesteps::Kernels largesteps::avx2_kernels() { return baseline_kernels(); }
 
 #endif

@@ -5,14 +5,7 @@
 
 #if LARGESTEPS_X86
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed between inlined functions only
-#endif
-
+#include "begin_avx512.inl"
 namespace largesteps {
 namespace avx512 {
 namespace {
@@ -24,11 +17,10 @@ constexpr int kWideVectors = 4;  // of eight numbers: see wide_sweep.inl
 Kernels avx512_kernels() { return avx512::make("AVX-512"); }
 
 }  // namespace largesteps
+#include "end_instruction_set.inl"
 
-#if defined(__clang__)
-#pragma clang attribute pop
 #else
-#pragma GCC pop_options
-#endif
+
+largesteps::Kernels largesteps::avx512_kernels() { return baseline_kernels(); }
 
 #endif

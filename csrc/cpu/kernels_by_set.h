@@ -7,9 +7,8 @@
 namespace largesteps {
 
 Kernels baseline_kernels();
-#if LARGESTEPS_X86
+// Not called on other processors, where they are those of the baseline.
 Kernels avx2_kernels();
 Kernels avx512_kernels();
-#endif
 
 }  // namespace largesteps

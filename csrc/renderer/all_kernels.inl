@@ -7,6 +7,7 @@
 #include "vertices.inl"
 #include "raster.inl"
 #include "shading.inl"
+#include "comparing.inl"
 
 template <typename T>
 Kernels<T> make_for() {

@@ -7,9 +7,8 @@
 namespace largesteps::renderer {
 
 AllKernels baseline_kernels();
-#if LARGESTEPS_X86
+// Not called on other processors, where they are those of the baseline.
 AllKernels avx2_kernels();
 AllKernels avx512_kernels();
-#endif
 
 }  // namespace largesteps::renderer

@@ -11,16 +11,9 @@
 
 #include <immintrin.h>
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed between inlined functions only
-#endif
-
 #define LARGESTEPS_VECTOR_SET 1
 
+#include "../cpu/begin_avx2.inl"
 namespace largesteps::renderer {
 namespace avx2 {
 namespace {
@@ -31,11 +24,10 @@ namespace {
 AllKernels avx2_kernels() { return avx2::make("AVX2"); }
 
 }  // namespace largesteps::renderer
+#include "../cpu/end_instruction_set.inl"
 
-#if defined(__clang__)
-#pragma clang attribute pop
 #else
-#pragma GCC pop_options
-#endif
+
+largesteps::renderer::AllKernels largesteps::renderer::avx2_kernels() { return baseline_kernels(); }
 
 #endif

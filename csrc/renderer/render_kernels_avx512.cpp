@@ -11,16 +11,9 @@
 
 #include <immintrin.h>
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512vl,avx512dq,avx512bw"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are passed between inlined functions only
-#endif
-
 #define LARGESTEPS_VECTOR_SET 2
 
+#include "../cpu/begin_avx512.inl"
 namespace largesteps::renderer {
 namespace avx512 {
 namespace {
@@ -31,11 +24,10 @@ namespace {
 AllKernels avx512_kernels() { return avx512::make("AVX-512"); }
 
 }  // namespace largesteps::renderer
+#include "../cpu/end_instruction_set.inl"
 
-#if defined(__clang__)
-#pragma clang attribute pop
 #else
-#pragma GCC pop_options
-#endif
+
+largesteps::renderer::AllKernels largesteps::renderer::avx512_kernels() { return baseline_kernels(); }
 
 #endif

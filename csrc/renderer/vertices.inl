@@ -56,7 +56,7 @@ LARGESTEPS_INLINE void light_basis(Vector<T> x, Vector<T> y, Vector<T> z, Vector
 }
 
 // x y z 1 times a column of a matrix (4, 4) for row vectors. fuses: as torch's matrix product does, so that points are mostly
-// the same to the last bit; see render.cpp.
+// the same to the last bit; see points.cpp.
 template <typename T>
 LARGESTEPS_INLINE Vector<T> times_column(bool fuses, Vector<T> x, Vector<T> y, Vector<T> z, const T* m, int c) {
   if (!fuses) return x * m[c] + y * m[4 + c] + z * m[8 + c] + m[12 + c];

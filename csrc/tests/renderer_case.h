@@ -7,7 +7,10 @@
 #include <limits>
 #include <vector>
 
-#include "../renderer/render.h"
+#include "../renderer/comparison.h"
+#include "../renderer/pictures.h"
+#include "../renderer/points.h"
+#include "../renderer/visibility.h"
 #include "scenes.h"
 
 namespace largesteps::renderer {

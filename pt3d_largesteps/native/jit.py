@@ -32,6 +32,7 @@ FOLDER, NO_EXTENSION = "PT3D_LARGESTEPS_EXTENSION", "PT3D_LARGESTEPS_NO_EXTENSIO
 
 # The same values as in setup.py.
 LAYERS = ("threads", "dissection", "structure", "cpu", "renderer")
+BINDINGS = ("cholesky", "render_points", "render_pictures")
 TORCH_TARGET_VERSION = "0x020b000000000000"
 CXX_ARGUMENTS = ("-O3", "-fno-wrapv", "-fvisibility=hidden")
 SECONDS = 900  # for a build; one core takes two minutes
@@ -101,8 +102,7 @@ def sources(csrc: Path) -> list[Path]:
     """The files to compile."""
     return [
         *(path for layer in LAYERS for path in sorted((csrc / layer).glob("*.cpp"))),
-        csrc / "bindings/cholesky.cpp",
-        csrc / "bindings/renderer.cpp",
+        *(csrc / f"bindings/{name}.cpp" for name in BINDINGS),
     ]
 
 

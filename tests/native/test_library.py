@@ -147,7 +147,10 @@ class TestTheSources:
         assert sorted(set(names)) == sorted(names)
 
     def test_of_one_version_have_the_same_schemas_and_formats(self):
-        bindings = [(BINDINGS / name).read_text() for name in ("cholesky.cpp", "cholesky_cuda.cpp", "renderer.cpp")]
+        bindings = [
+            (BINDINGS / name).read_text()
+            for name in ("cholesky.cpp", "cholesky_cuda.cpp", "render_points.cpp", "render_pictures.cpp")
+        ]
         definitions = [text for binding in bindings for text in re.findall(r'library\.def\(((?:\s*"[^"]*")+)\)', binding)]
         schemas = ["".join(re.findall(r'"([^"]*)"', text)) for text in definitions]
         assert len(schemas) == sum(text.count("library.def(") for text in bindings)
